@@ -1,0 +1,172 @@
+"""The protocols by which the rooms speak: what a family gives to the verbs, and what the verbs give back.
+
+Letters in shapes: B rows of a batch, T positions, D model width, V vocabulary, L layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+
+class Clock(NamedTuple):
+    """Where training stands: `step` counts finished optimiser steps (0 before the first)."""
+
+    step: int
+    total: int
+
+    @property
+    def fraction(self) -> float:
+        """Share of the run that is done, 0 to 1."""
+        return self.step / max(self.total, 1)
+
+
+class Mean(NamedTuple):
+    """A metric on its way to being averaged: totals and weights add up over micro-batches and ranks.
+
+    `total` may be a scalar or a vector (a depth histogram, say); `weight` is a number or a scalar tensor.
+    """
+
+    total: Tensor
+    weight: Tensor | float
+
+
+class Step(NamedTuple):
+    """What an objective says of one micro-batch.
+
+    `loss_sum` is the sum over targets in nats, so that dividing the gradient by the global number of
+    targets makes accumulation exact. `carry` goes back into the next call, unread by the trainer.
+    """
+
+    loss_sum: Tensor
+    num_targets: int
+    metrics: Mapping[str, Mean]
+    carry: Any = None
+
+
+class Batch(Protocol):
+    """One micro-batch. `num_targets` is known on the host, so nobody waits for the device to count."""
+
+    @property
+    def num_targets(self) -> int: ...
+
+    def to(self, device: torch.device) -> Self: ...
+
+
+class Stream(Protocol):
+    """Training data whose order is a pure function of (seed, step): its whole position is one integer."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when the data, its order or its tokenizer does; a checkpoint refuses another one."""
+        ...
+
+    def batches(self, step: int) -> Sequence[Batch]:
+        """The micro-batches of optimiser step `step` (from 0), for this rank."""
+        ...
+
+
+class Objective(Protocol):
+    """Turns a model and a micro-batch into a loss. May keep a state of its own (a price, say)."""
+
+    def __call__(self, model: Any, batch: Any, carry: Any, clock: Clock) -> Step: ...
+
+    def update(self, metrics: Mapping[str, Any], clock: Clock) -> Mapping[str, float]:
+        """Told once per optimiser step the globally reduced metrics; returns its own readings."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """JSON-ready state."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+
+
+class Event(NamedTuple):
+    """One thing that happened in a run. `kind`: start, step, eval, sample, checkpoint, warning or end."""
+
+    kind: str
+    step: int
+    data: Mapping[str, Any]
+
+
+class Observer(Protocol):
+    """Watches a run. It can neither change nor break it."""
+
+    def on_event(self, event: Event) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Probe(NamedTuple):
+    """Something measured or drawn from the model in the middle of training, emitted as an event.
+
+    `run` sees the weights that would be kept (EMA where there is one), in eval mode, and draws no number
+    from the global generators: watching changes nothing.
+    """
+
+    kind: str
+    every: int
+    """Optimiser steps between two runs; 0 means only at the end."""
+    run: Callable[[nn.Module, Clock], Mapping[str, Any]]
+
+
+class Measure(Protocol):
+    """A figure about a model: names to numbers, with standard errors where they can be had."""
+
+    def __call__(self, model: Any) -> Mapping[str, Any]: ...
+
+
+class Effort(NamedTuple):
+    """How long a model may think, for one call. `None` leaves a setting as it was trained."""
+
+    forced_passes: int | None = None
+    """Every token runs exactly this many passes per layer; the gates are not asked."""
+    max_passes: int | None = None
+    threshold: float | None = None
+    """Survival under which a token leaves its layer, 0 to 1."""
+
+
+class Output(NamedTuple):
+    """What a language model says of a batch of tokens."""
+
+    states: Tensor
+    """[B, T, D], after the final norm: what the head reads."""
+    passes: Tensor
+    """[L, B, T] integers: passes really run for each token in each layer (1 everywhere in a plain model)."""
+    trace: Any = None
+    """The family's own record of the forward pass (survival, gates), or None."""
+    aux_loss: Tensor | None = None
+    """Scalar: auxiliary losses (router balance) in nats per token, already weighted."""
+
+
+class LanguageModel(Protocol):
+    """The one interface by which scoring, decoding and tracing use a model of tokens."""
+
+    max_length: int
+    """Positions that the model was built for; longer inputs are refused."""
+
+    def __call__(
+        self,
+        tokens: Tensor,
+        documents: Tensor | None = None,
+        cache: Any = None,
+        effort: Effort | None = None,
+    ) -> Output:
+        """tokens [B, T] and documents [B, T] (a running number per row; None: one document a row).
+
+        With a cache, `tokens` continue what the cache holds, and the cache takes them in.
+        """
+        ...
+
+    def logits(self, states: Tensor) -> Tensor:
+        """[..., D] -> [..., V] in float32."""
+        ...
+
+    def new_cache(self, batch: int, capacity: int) -> Any:
+        """An empty cache for `batch` rows of at most `capacity` positions."""
+        ...
