@@ -1,0 +1,155 @@
+"""adaptive_lm: each token runs 1 to K passes per layer. Letters: B rows, T positions, D width, L layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import torch
+from jaxtyping import Float, Int
+from pydantic import Field
+from torch import Tensor, nn
+
+from ourospec.config import Config
+from ourospec.contracts import Effort, Output
+from ourospec.errors import ConfigError
+from ourospec.nn.attention import AttentionConfig, Cache
+from ourospec.nn.cost import ModelCost, matmul_flops
+from ourospec.nn.depth import AdaptiveLayer, DepthConfig, LayerTrace
+from ourospec.nn.embed import EmbeddingConfig, TableConfig, build_embedding, tied_table
+from ourospec.nn.head import Head
+from ourospec.nn.init import initialise
+from ourospec.nn.mlp import Activation
+from ourospec.nn.moe import MoEConfig
+from ourospec.nn.reading import look
+
+
+class AdaptiveConfig(Config):
+    """The shape of an adaptive_lm."""
+
+    width: Annotated[int, Field(ge=8)] = 256
+    """Width of the residual stream."""
+    layers: Annotated[int, Field(ge=1)] = 6
+    """Adaptive layers."""
+    attention: AttentionConfig = AttentionConfig()
+    """Heads, rotary embedding, window."""
+    mlp_hidden: Annotated[int, Field(ge=1)] = 704
+    """Inner width of the position-wise network."""
+    activation: Activation = "swiglu"
+    """Kind of the position-wise network."""
+    moe: MoEConfig | None = None
+    """A mixture of experts in place of the position-wise network, or none."""
+    depth: DepthConfig = DepthConfig()
+    """How often a layer may run and what decides it."""
+    embedding: EmbeddingConfig = TableConfig()
+    """How tokens become vectors."""
+    vocab_size: Annotated[int, Field(ge=0)] = 0
+    """Rows of embedding and head; 0: as many as the tokenizer has tokens."""
+    max_length: Annotated[int, Field(ge=2)] = 1024
+    """Positions that the model may be asked to read at once."""
+    baton: bool = True
+    """Whether each position is handed a share of the embedding before it."""
+    tied: bool = False
+    """Whether the head uses the embedding's table."""
+
+
+class Baton(nn.Module):
+    """x'_t = x_t + σ(λ) ⊙ x_{t−1}, not recursive; nothing is handed over a document's border."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.strength = nn.Parameter(torch.zeros(width))
+
+    def forward(
+        self,
+        x: Float[Tensor, "B T D"],
+        documents: Int[Tensor, "B T"] | None,
+        before: Float[Tensor, "B 1 D"] | None,
+    ) -> Float[Tensor, "B T D"]:
+        """`before` is the embedding of the position in front of x, where there is one (a cache's)."""
+        first = torch.zeros_like(x[:, :1]) if before is None else before
+        previous = torch.cat([first, x[:, :-1]], dim=1)
+        if documents is not None:
+            same = torch.ones_like(documents, dtype=torch.bool)
+            same[:, 1:] = documents[:, 1:] == documents[:, :-1]
+            previous = previous * same[..., None]
+        return x + self.strength.sigmoid() * previous
+
+
+class AdaptiveLM(nn.Module):
+    """Embedding, baton, L adaptive layers, norm, head; a contracts.LanguageModel.
+
+    The output's trace is a tuple of LayerTrace, one a layer.
+    """
+
+    def __init__(self, config: AdaptiveConfig, vocab_size: int, pieces: Sequence[bytes]) -> None:
+        super().__init__()
+        self.max_length, self.depth = config.max_length, config.depth
+        self.embedding = build_embedding(config.embedding, vocab_size, config.width, pieces)
+        self.baton = Baton(config.width) if config.baton else None
+        self.layers = nn.ModuleList(
+            AdaptiveLayer(
+                config.width,
+                config.attention,
+                config.mlp_hidden,
+                config.activation,
+                config.depth,
+                config.moe,
+            )
+            for _ in range(config.layers)
+        )
+        self.head = Head(config.width, vocab_size, tied_table(self.embedding) if config.tied else None)
+        # Later passes write into the stream too, each by its scale.
+        passes = sum(config.depth.scales[: config.depth.max_passes])
+        initialise(self, residual_branches=round(2 * config.layers * passes))
+
+    def forward(
+        self,
+        tokens: Int[Tensor, "B T"],
+        documents: Int[Tensor, "B T"] | None = None,
+        cache: Cache | None = None,
+        effort: Effort | None = None,
+    ) -> Output:
+        visibility = look(tokens, documents, cache, self.max_length)
+        x = self.embedding(tokens)
+        if self.baton is not None:
+            embedded = x
+            x = self.baton(x, documents, cache.carried if cache is not None else None)
+            if cache is not None:
+                cache.carried = embedded[:, -1:]
+        traces: list[LayerTrace] = []
+        losses: list[Tensor] = []
+        for index, layer in enumerate(self.layers):
+            slot = (cache, index) if cache is not None else None
+            x, trace, loss = layer(x, visibility, effort or Effort(), slot)
+            traces.append(trace)
+            if loss is not None:
+                losses.append(loss)
+        if cache is not None:
+            cache.advance(tokens.shape[1])
+        aux = torch.stack(losses).sum() if losses else None
+        return Output(self.head.norm(x), torch.stack([t.passes for t in traces]), tuple(traces), aux)
+
+    def logits(self, states: Float[Tensor, "*rows D"]) -> Float[Tensor, "*rows V"]:
+        """In at least float32."""
+        return self.head.logits(states)
+
+    def new_cache(self, batch: int, capacity: int) -> Cache:
+        """Empty; any number of rows fits, since it opens with the first keys."""
+        del batch
+        if self.depth.kv != "first" and self.depth.max_passes > 1:
+            raise ConfigError(
+                "Keys and values that change in every pass cannot be cached, one per layer and token.",
+                "Train with model.depth.kv set to first for decoding; per_pass is for comparison.",
+            )
+        return Cache(len(self.layers), capacity)
+
+    def cost(self, context: float) -> ModelCost:
+        """FLOPs per token at `context` visible keys."""
+        layers = [layer for layer in self.layers if isinstance(layer, AdaptiveLayer)]
+        keys_again = self.depth.kv == "per_pass"
+        return ModelCost(
+            matmul_flops(self.embedding) + matmul_flops(self.head),
+            tuple(layer.pass_flops(context, first=True) for layer in layers),
+            tuple(layer.pass_flops(context, first=keys_again) for layer in layers),
+        )

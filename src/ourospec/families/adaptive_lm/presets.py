@@ -1,0 +1,197 @@
+"""Presets of adaptive_lm, smallest first. Each docstring's first line is what `ouro presets` prints."""
+
+from __future__ import annotations
+
+from ourospec.data.text import TextData
+from ourospec.data.tokenizers import BpeConfig, ByteTokenizerConfig
+from ourospec.families.adaptive_lm.model import AdaptiveConfig
+from ourospec.families.adaptive_lm.objective import PlainDepth
+from ourospec.families.adaptive_lm.recipe import AdaptiveRecipe
+from ourospec.nn.attention import AttentionConfig
+from ourospec.nn.depth import DepthConfig
+from ourospec.nn.embed import FourierConfig, KroneckerConfig
+from ourospec.nn.moe import MoEConfig
+from ourospec.optim.config import OptimConfig
+from ourospec.train.config import TrainConfig
+
+
+def smoke() -> AdaptiveRecipe:
+    """Seconds: a few steps on bytes, to see that everything works."""
+    return AdaptiveRecipe(
+        name="smoke",
+        data=TextData(tokenizer=ByteTokenizerConfig()),
+        model=AdaptiveConfig(
+            width=32,
+            layers=2,
+            attention=AttentionConfig(heads=4),
+            mlp_hidden=64,
+            depth=DepthConfig(max_passes=3, gate_bias=0.0),
+            max_length=128,
+        ),
+        objective=PlainDepth(),
+        train=TrainConfig(
+            steps=20,
+            batch_size=8,
+            micro_batch_size=4,
+            window=64,
+            eval_every=10,
+            eval_tokens=2_000,
+            sample_every=10,
+            save_every=10,
+        ),
+        optim=OptimConfig(lr=3e-3),
+    )
+
+
+def tiny() -> AdaptiveRecipe:
+    """About ten minutes on 2 cores: a small model of Python source that varies its depth."""
+    return AdaptiveRecipe(
+        name="tiny",
+        model=AdaptiveConfig(
+            width=256,
+            layers=4,
+            attention=AttentionConfig(heads=4),
+            mlp_hidden=704,
+            depth=DepthConfig(gate_bias=0.0),
+            max_length=512,
+        ),
+        objective=PlainDepth(),
+        train=TrainConfig(
+            steps=1_000,
+            batch_size=16,
+            micro_batch_size=16,
+            window=256,
+            eval_every=200,
+            eval_tokens=50_000,
+            sample_every=200,
+            save_every=100,
+        ),
+        optim=OptimConfig(lr=2e-3),
+    )
+
+
+def small() -> AdaptiveRecipe:
+    """Some hours on 2 cores: the same idea at about 10 million parameters beside its embedding."""
+    base = tiny()
+    return AdaptiveRecipe(
+        name="small",
+        data=base.data,
+        model=AdaptiveConfig(
+            width=384,
+            layers=6,
+            attention=AttentionConfig(heads=6),
+            mlp_hidden=1_024,
+            depth=base.model.depth,
+            max_length=1_024,
+        ),
+        objective=base.objective,
+        train=TrainConfig(
+            steps=10_000,
+            batch_size=32,
+            micro_batch_size=16,
+            window=512,
+            eval_every=500,
+            eval_tokens=200_000,
+            sample_every=500,
+            save_every=250,
+        ),
+        optim=OptimConfig(lr=1e-3),
+    )
+
+
+def ouro_100m() -> AdaptiveRecipe:
+    """The sizes that Ouro-Spec's documentation gives: 8 layers of 768 with experts, vocabulary 50,272."""
+    return AdaptiveRecipe(
+        name="ouro_100m",
+        data=TextData(tokenizer=BpeConfig(vocab_size=50_272)),
+        model=AdaptiveConfig(
+            width=768,
+            layers=8,
+            attention=AttentionConfig(heads=12),
+            moe=MoEConfig(experts=8, top_k=2, hidden=512, shared_hidden=512),
+            depth=DepthConfig(max_passes=4, scales=(1.0, 0.7, 0.5, 0.35), threshold=0.10, gate_bias=-2.0),
+            embedding=FourierConfig(),
+            vocab_size=50_272,
+            max_length=1_024,
+        ),
+        objective=PlainDepth(forced_passes=2, forced_fraction=0.08),
+        train=TrainConfig(
+            steps=10_000,
+            batch_size=16,
+            micro_batch_size=4,
+            window=512,
+            eval_every=500,
+            eval_tokens=100_000,
+            sample_every=500,
+            save_every=250,
+        ),
+        optim=OptimConfig(lr=3e-4, final_lr_fraction=0.1, warmup_fraction=0.05, weight_decay=0.01),
+    )
+
+
+def tiny_fixed_1() -> AdaptiveRecipe:
+    """tiny with one pass everywhere and no gate: the cheapest fixed depth."""
+    return fixed(tiny(), 1)
+
+
+def tiny_fixed_2() -> AdaptiveRecipe:
+    """tiny with two passes everywhere and no gate."""
+    return fixed(tiny(), 2)
+
+
+def tiny_fixed_3() -> AdaptiveRecipe:
+    """tiny with three passes everywhere and no gate."""
+    return fixed(tiny(), 3)
+
+
+def tiny_fixed_4() -> AdaptiveRecipe:
+    """tiny with four passes everywhere and no gate: the dearest fixed depth."""
+    return fixed(tiny(), 4)
+
+
+def tiny_fourier() -> AdaptiveRecipe:
+    """tiny with the character-position embedding and its semantic anchors in place of a table."""
+    embedding = FourierConfig(anchors=256, anchor_heads=4, anchor_hidden=512)
+    return with_embedding(tiny(), "tiny_fourier", embedding)
+
+
+def tiny_kronecker() -> AdaptiveRecipe:
+    """tiny with the byte-position embedding in place of a table."""
+    return with_embedding(tiny(), "tiny_kronecker", KroneckerConfig())
+
+
+def fixed(base: AdaptiveRecipe, passes: int) -> AdaptiveRecipe:
+    """The same recipe with every token running `passes` passes in every layer."""
+    depth = base.model.depth.model_copy(update={"max_passes": passes, "halting": "fixed"})
+    return base.model_copy(
+        update={
+            "name": f"{base.name}_fixed_{passes}",
+            "model": base.model.model_copy(update={"depth": depth}),
+            "objective": PlainDepth(forced_passes=0, forced_fraction=0.0, price=0.0),
+        }
+    )
+
+
+def with_embedding(
+    base: AdaptiveRecipe, name: str, embedding: FourierConfig | KroneckerConfig
+) -> AdaptiveRecipe:
+    """The same recipe with another embedding."""
+    model = base.model.model_copy(update={"embedding": embedding})
+    return base.model_copy(update={"name": name, "model": model})
+
+
+PRESETS = {
+    f"adaptive_lm/{preset.__name__}": preset
+    for preset in (
+        smoke,
+        tiny,
+        tiny_fixed_1,
+        tiny_fixed_2,
+        tiny_fixed_3,
+        tiny_fixed_4,
+        tiny_fourier,
+        tiny_kronecker,
+        small,
+        ouro_100m,
+    )
+}

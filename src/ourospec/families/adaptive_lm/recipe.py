@@ -1,0 +1,31 @@
+"""The recipe of adaptive_lm."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from ourospec.data.tokenizers import Tokenizer
+from torch import nn
+
+from ourospec.contracts import Objective
+from ourospec.families.adaptive_lm.model import AdaptiveConfig, AdaptiveLM
+from ourospec.families.adaptive_lm.objective import AdaptiveObjective, PlainDepth
+from ourospec.recipe import TextRecipe, token_pieces, vocabulary_rows
+
+
+class AdaptiveRecipe(TextRecipe):
+    """Everything that decides a run of adaptive_lm."""
+
+    family: Literal["adaptive_lm"] = "adaptive_lm"  # pyright: ignore[reportIncompatibleVariableOverride]
+    """Name of the model family."""
+    model: AdaptiveConfig = AdaptiveConfig()
+    """The shape of the model."""
+    objective: PlainDepth = PlainDepth()
+    """How depth is trained."""
+
+    def build_model(self, tokenizer: Tokenizer) -> nn.Module:
+        rows = vocabulary_rows(self.model.vocab_size, tokenizer)
+        return AdaptiveLM(self.model, rows, token_pieces(tokenizer))
+
+    def build_objective(self) -> Objective:
+        return AdaptiveObjective(self.objective, self.model.depth.max_passes)

@@ -1,0 +1,125 @@
+"""dense_lm: a modern plain decoder, every token the same depth. Letters: B rows, T positions, D width, L layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import torch
+from jaxtyping import Float, Int
+from pydantic import Field
+from torch import Tensor, nn
+
+from ourospec.config import Config
+from ourospec.contracts import Effort, Output
+from ourospec.errors import ConfigError
+from ourospec.nn.attention import Attention, AttentionConfig, Cache, Visibility
+from ourospec.nn.cost import ModelCost, matmul_flops
+from ourospec.nn.embed import EmbeddingConfig, TableConfig, build_embedding, tied_table
+from ourospec.nn.head import Head
+from ourospec.nn.init import initialise
+from ourospec.nn.mlp import Activation, build_mlp
+from ourospec.nn.norm import RMSNorm
+from ourospec.nn.reading import look
+
+
+class DenseConfig(Config):
+    """The shape of a dense_lm."""
+
+    width: Annotated[int, Field(ge=8)] = 256
+    """Width of the residual stream."""
+    layers: Annotated[int, Field(ge=1)] = 6
+    """Blocks."""
+    attention: AttentionConfig = AttentionConfig()
+    """Heads, rotary embedding, window."""
+    mlp_hidden: Annotated[int, Field(ge=1)] = 704
+    """Inner width of the position-wise network."""
+    activation: Activation = "swiglu"
+    """Kind of the position-wise network."""
+    embedding: EmbeddingConfig = TableConfig()
+    """How tokens become vectors."""
+    vocab_size: Annotated[int, Field(ge=0)] = 0
+    """Rows of embedding and head; 0: as many as the tokenizer has tokens."""
+    max_length: Annotated[int, Field(ge=2)] = 1024
+    """Positions that the model may be asked to read at once."""
+    tied: bool = False
+    """Whether the head uses the embedding's table."""
+
+
+class Block(nn.Module):
+    """x ← x + Attention(norm x); x ← x + MLP(norm x)."""
+
+    def __init__(self, config: DenseConfig) -> None:
+        super().__init__()
+        self.attention_norm, self.mlp_norm = RMSNorm(config.width), RMSNorm(config.width)
+        self.attention = Attention(config.width, config.attention)
+        self.mlp = build_mlp(config.activation, config.width, config.mlp_hidden)
+
+    def forward(
+        self, x: Float[Tensor, "B T D"], visibility: Visibility, cache: tuple[Cache, int] | None = None
+    ) -> Float[Tensor, "B T D"]:
+        queries, kv = self.attention.project(self.attention_norm(x), visibility)
+        if cache is not None:
+            kv = cache[0].extend(cache[1], kv)
+        x = x + self.attention.attend(queries, kv, visibility)
+        return x + self.mlp(self.mlp_norm(x))
+
+    def pass_flops(self, context: float) -> float:
+        """FLOPs per token with `context` visible keys."""
+        return self.attention.pass_flops(context, with_keys=True) + matmul_flops(self.mlp)
+
+
+class DenseLM(nn.Module):
+    """Embedding, L blocks, norm, head; a contracts.LanguageModel."""
+
+    def __init__(self, config: DenseConfig, vocab_size: int, pieces: Sequence[bytes]) -> None:
+        super().__init__()
+        self.max_length = config.max_length
+        self.embedding = build_embedding(config.embedding, vocab_size, config.width, pieces)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.head = Head(config.width, vocab_size, tied_table(self.embedding) if config.tied else None)
+        initialise(self, residual_branches=2 * config.layers)
+
+    def forward(
+        self,
+        tokens: Int[Tensor, "B T"],
+        documents: Int[Tensor, "B T"] | None = None,
+        cache: Cache | None = None,
+        effort: Effort | None = None,
+    ) -> Output:
+        refuse_effort(effort)
+        visibility = look(tokens, documents, cache, self.max_length)
+        x = self.embedding(tokens)
+        for index, block in enumerate(self.blocks):
+            x = block(x, visibility, (cache, index) if cache is not None else None)
+        if cache is not None:
+            cache.advance(tokens.shape[1])
+        passes = torch.ones(len(self.blocks), *tokens.shape, dtype=torch.long, device=tokens.device)
+        return Output(self.head.norm(x), passes)
+
+    def logits(self, states: Float[Tensor, "*rows D"]) -> Float[Tensor, "*rows V"]:
+        """In at least float32."""
+        return self.head.logits(states)
+
+    def new_cache(self, batch: int, capacity: int) -> Cache:
+        """Empty; any number of rows fits, since it opens with the first keys."""
+        del batch
+        return Cache(len(self.blocks), capacity)
+
+    def cost(self, context: float) -> ModelCost:
+        """FLOPs per token at `context` visible keys."""
+        per_block = tuple(block.pass_flops(context) for block in self.blocks if isinstance(block, Block))
+        fixed = matmul_flops(self.embedding) + matmul_flops(self.head)
+        return ModelCost(fixed, per_block, tuple(0.0 for _ in per_block))
+
+
+def refuse_effort(effort: Effort | None) -> None:
+    """A plain model has one pass and no gate; asking for anything else is a mistake worth hearing of."""
+    if effort is None or (
+        effort.threshold is None and {effort.max_passes, effort.forced_passes} <= {None, 1}
+    ):
+        return
+    raise ConfigError(
+        "A dense_lm runs every layer exactly once and has no gate.",
+        "Leave out --max-passes and --threshold, or use a run of adaptive_lm.",
+    )

@@ -1,0 +1,85 @@
+"""Cross-entropy of a linear head, in chunks: the logits of a large vocabulary are never held at once."""
+
+from collections.abc import Iterator
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+# Elements of logits held at a time: 32 Mi in float32 are 128 MiB, and larger matrix products gain no speed.
+CHUNK_ELEMENTS = 1 << 25
+
+
+def linear_cross_entropy(
+    states: Float[Tensor, "N D"], weight: Float[Tensor, "V D"], targets: Int[Tensor, " N"]
+) -> Float[Tensor, ""]:
+    """Σ_n −ln softmax(weight · states_n)[targets_n] in nats; a target below 0 is left out.
+
+    Where gradients are wanted they are taken chunk by chunk in the forward pass, while the chunk's logits
+    exist (idea: Wijmans et al. 2024, arXiv 2411.09009; here without sorting or filtering).
+    """
+    if torch.is_grad_enabled() and (states.requires_grad or weight.requires_grad):
+        return _LinearCrossEntropy.apply(states, weight, targets)  # pyright: ignore[reportReturnType]
+    return token_nll(states, weight, targets).sum()
+
+
+@torch.no_grad()
+def token_nll(
+    states: Float[Tensor, "N D"], weight: Float[Tensor, "V D"], targets: Int[Tensor, " N"]
+) -> Float[Tensor, " N"]:
+    """−ln p(target) of each row in nats, 0 where the target is below 0; for scoring, without gradients."""
+    states, weight = _as_computed(states, weight)
+    parts = [
+        -_log_probabilities(states[rows], weight).gather(1, targets[rows, None].clamp(min=0))[:, 0]
+        for rows in _chunks(states.shape[0], weight.shape[0])
+    ]
+    nll = torch.cat(parts) if parts else states.new_zeros(0)
+    return nll.masked_fill(targets < 0, 0.0)
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, states: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+        x, w = _as_computed(states, weight)
+        kept = targets >= 0
+        total = torch.zeros((), dtype=torch.promote_types(x.dtype, torch.float32), device=x.device)
+        grad_states = torch.empty_like(x)
+        grad_weight = torch.zeros_like(weight)
+        for rows in _chunks(x.shape[0], w.shape[0]):
+            log_p = _log_probabilities(x[rows], w)
+            keep, target = kept[rows, None], targets[rows, None].clamp(min=0)
+            total -= (log_p.gather(1, target) * keep).sum()
+            # d nll / d logits = softmax − one-hot, in the storage of log_p.
+            grad = log_p.exp_()
+            grad.scatter_add_(1, target, torch.full_like(target, -1, dtype=grad.dtype))
+            grad = grad.mul_(keep).to(x.dtype) if not bool(keep.all()) else grad.to(x.dtype)
+            grad_states[rows] = grad @ w
+            grad_weight += grad.t() @ x[rows]
+        ctx.save_for_backward(grad_states, grad_weight)
+        ctx.states_dtype = states.dtype
+        return total
+
+    @staticmethod
+    def backward(ctx, *grads: Tensor):
+        grad_states, grad_weight = ctx.saved_tensors
+        scale = grads[0]
+        return (grad_states * scale).to(ctx.states_dtype), grad_weight * scale, None
+
+
+def _as_computed(states: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Both in the type in which the product is to be taken: autocast's where it is on."""
+    kind = states.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else states.dtype
+    return states.detach().to(dtype), weight.detach().to(dtype)
+
+
+def _chunks(rows: int, vocabulary: int) -> Iterator[slice]:
+    size = max(1, CHUNK_ELEMENTS // vocabulary)
+    return (slice(start, start + size) for start in range(0, rows, size))
+
+
+def _log_probabilities(states: Tensor, weight: Tensor) -> Tensor:
+    """[n, V] in at least float32; the normaliser of a large vocabulary needs it."""
+    wide = torch.promote_types(states.dtype, torch.float32)
+    with torch.autocast(states.device.type, enabled=False):
+        return torch.log_softmax(states @ weight.t(), dim=-1, dtype=wide)

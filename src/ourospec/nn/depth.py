@@ -1,0 +1,225 @@
+"""The pass loop: a layer that every token runs through as often as its gate wants.
+
+Letters: B rows, T positions, D width. `s` is a token's survival: the product of its gates so far.
+
+The keys and values come from the layer's first input and stay (`kv="first"`). A later pass therefore needs of a
+token only its own state and those keys and values: nothing that other tokens do in their later passes reaches it,
+which is what makes leaving early exact, cached decoding equal to the full forward pass, and compaction possible.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from ourospec.config import Config
+from ourospec.contracts import Effort
+from ourospec.errors import ConfigError
+from ourospec.nn.attention import Attention, AttentionConfig, Cache, KeyValues, Visibility
+from ourospec.nn.cost import matmul_flops
+from ourospec.nn.gate import ContinueGate, Feature
+from ourospec.nn.mlp import Activation, build_mlp
+from ourospec.nn.moe import MoE, MoEConfig
+from ourospec.nn.norm import RMSNorm
+
+BATCH_EXIT_SHARE = 0.02
+
+
+class DepthConfig(Config):
+    """How often a layer may run and what decides it."""
+
+    max_passes: Annotated[int, Field(ge=1, le=64)] = 4
+    """Passes that a token can run in a layer."""
+    scales: tuple[float, ...] = (1.0, 0.7, 0.5, 0.35)
+    """What each pass's update is multiplied by; one number per pass."""
+    threshold: Annotated[float, Field(gt=0, lt=1)] = 0.10
+    """Survival under which a token leaves the layer."""
+    halting: Literal["token", "batch", "fixed"] = "token"
+    """token: each leaves for itself; fixed: all run every pass, without a gate; batch: the rule of Ouro-Spec's
+    documentation, where tokens under the threshold go on being updated until at most 2% of the batch are above
+    it. That rule looks at batch-mates and later tokens; it holds in training only, for comparison, and a model
+    trained with it is scored and decoded by the token rule."""
+    kv: Literal["first", "per_pass"] = "first"
+    """Keys and values from the layer's first input, or anew in each pass (then without cached decoding)."""
+    features: tuple[Feature, ...] = ("state", "update", "direction")
+    """What the gate sees, besides the number of the pass."""
+    gate_bias: float = -2.0
+    """Initial bias of the gate's output; −2 makes its probability about 0.12."""
+    floor: Annotated[float, Field(ge=0, lt=1)] = 0.01
+    """Least continue probability while training, so that a gate never falls silent."""
+    ceiling: Annotated[float, Field(gt=0, le=1)] = 0.95
+    """Greatest continue probability while training."""
+
+    @model_validator(mode="after")
+    def _one_scale_per_pass(self) -> DepthConfig:
+        if len(self.scales) < self.max_passes:
+            raise ValueError(f"{self.max_passes} passes need as many scales; {len(self.scales)} were given")
+        return self
+
+
+class LayerTrace(NamedTuple):
+    """What happened in one layer; the survival and the gates carry gradients.
+
+    passes: [B, T] integers, passes really run.
+    survival: [B, T] for each pass run, the survival with which tokens entered it, 0 for those that had left.
+    gates: [B, T] for each gate asked, its probability after clamping and before forcing.
+    """
+
+    passes: Tensor
+    survival: tuple[Tensor, ...]
+    gates: tuple[Tensor, ...]
+
+    @property
+    def expected_passes(self) -> Float[Tensor, "B T"]:
+        """The soft depth: the sum of the survival over passes."""
+        return torch.stack(self.survival).sum(0)
+
+    @property
+    def priced_passes(self) -> Float[Tensor, "B T"]:
+        """The executed depth, with the gradient of the soft one: what a price bills."""
+        soft = self.expected_passes
+        return soft + (self.passes - soft).detach()
+
+
+class AdaptiveLayer(nn.Module):
+    """h ← h + s·α_k·u_k for k = 1..K, u_k = a + MLP(norm(h + a)), a = Attention(norm(h); KV of the first input).
+
+    After pass k the gate gives p_k and s ← s·p_k; under the token rule a token with s below the threshold leaves
+    and neither computes nor changes any more. Execution here is masked: who has left is computed and ignored.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        attention: AttentionConfig,
+        mlp_hidden: int,
+        activation: Activation,
+        depth: DepthConfig,
+        moe: MoEConfig | None = None,
+    ) -> None:
+        super().__init__()
+        self.depth = depth
+        self.attention_norm, self.mlp_norm = RMSNorm(width), RMSNorm(width)
+        self.attention = Attention(width, attention)
+        self.mlp = MoE(width, moe) if moe else build_mlp(activation, width, mlp_hidden)
+        gated = depth.halting != "fixed" and depth.max_passes > 1
+        self.gate = ContinueGate(width, depth.max_passes, depth.features, depth.gate_bias) if gated else None
+
+    def forward(
+        self,
+        h: Float[Tensor, "B T D"],
+        visibility: Visibility,
+        effort: Effort,
+        cache: tuple[Cache, int] | None = None,
+    ) -> tuple[Float[Tensor, "B T D"], LayerTrace, Tensor | None]:
+        """The new state, the trace, and the sum of the passes' auxiliary losses (None without a router).
+
+        Args:
+            effort: passes for this call, where they differ from the configuration.
+            cache: the decoding cache and this layer's number in it.
+        """
+        limit, forced = self._limits(effort)
+        threshold = self.depth.threshold if effort.threshold is None else effort.threshold
+        survival, gates, losses = [], [], []
+        s = torch.ones(h.shape[:2], device=h.device, dtype=torch.promote_types(h.dtype, torch.float32))
+        alive = torch.ones_like(s, dtype=torch.bool)
+        passes = torch.zeros_like(s, dtype=torch.long)
+        kv, previous = None, None
+        for index in range(limit):
+            entering = s if self._by_batch else s * alive
+            survival.append(entering)
+            passes = passes + alive
+            state = self.attention_norm(h)
+            queries, kv = self._queries(state, kv, visibility, cache)
+            update, loss = self._update(index, h, queries, kv, visibility)
+            if loss is not None:
+                losses.append(loss)
+            before = h
+            h = h + (update if index == 0 else entering[..., None] * update)
+            if self.gate is not None and index < self.depth.max_passes - 1:
+                p = self._continue(index, state, before, update, previous, queries, kv, visibility, forced)
+                gates.append(p)
+                s, previous = (s if forced else s * p), update.detach()
+            if forced:
+                continue
+            alive = s >= threshold if self._by_batch else alive & (s >= threshold)
+            if self._finished(alive):
+                break
+        trace = LayerTrace(passes, tuple(survival), tuple(gates))
+        return h, trace, (sum(losses[1:], losses[0]) if losses else None)
+
+    @property
+    def _by_batch(self) -> bool:
+        return self.depth.halting == "batch" and self.training
+
+    def _finished(self, alive: Bool[Tensor, "B T"]) -> bool:
+        if self._by_batch:
+            return bool(alive.float().mean() <= BATCH_EXIT_SHARE)
+        return not bool(alive.any())
+
+    def _limits(self, effort: Effort) -> tuple[int, bool]:
+        """How many passes at most, and whether everyone runs them all."""
+        limit = self.depth.max_passes
+        for asked in (effort.forced_passes, effort.max_passes):
+            if asked is not None and not 1 <= asked <= limit:
+                raise ConfigError(
+                    f"{asked} passes were asked for; this model runs 1 to {limit} in each layer.",
+                    f"Choose a number from 1 to {limit}.",
+                )
+        if effort.forced_passes is not None:
+            return effort.forced_passes, True
+        return min(limit, effort.max_passes or limit), self.gate is None
+
+    def _queries(
+        self, state: Tensor, kv: KeyValues | None, visibility: Visibility, cache: tuple[Cache, int] | None
+    ) -> tuple[Tensor, KeyValues]:
+        if kv is not None and self.depth.kv == "first":
+            return self.attention.query(state, visibility), kv
+        queries, kv = self.attention.project(state, visibility)
+        if cache is not None:
+            kv = cache[0].extend(cache[1], kv)
+        return queries, kv
+
+    def _update(
+        self, index: int, h: Tensor, queries: Tensor, kv: KeyValues, visibility: Visibility
+    ) -> tuple[Tensor, Tensor | None]:
+        """α_k·u_k, from a token's own state and queries and the layer's keys and values."""
+        attended = self.attention.attend(queries, kv, visibility)
+        out = self.mlp(self.mlp_norm(h + attended))
+        inner, loss = out if isinstance(out, tuple) else (out, None)
+        update = attended + inner
+        scale = self.depth.scales[index]
+        return (update if scale == 1.0 else scale * update), loss
+
+    def _continue(
+        self,
+        index: int,
+        state: Tensor,
+        before: Tensor,
+        update: Tensor,
+        previous: Tensor | None,
+        queries: Tensor,
+        kv: KeyValues,
+        visibility: Visibility,
+        forced: bool,
+    ) -> Float[Tensor, "B T"]:
+        assert self.gate is not None
+        seen = None
+        if self.gate.uses_attention:
+            still = KeyValues(kv.keys.detach(), kv.values.detach())
+            seen = self.attention.statistics(queries.detach(), still, visibility)
+        p = self.gate(index, state, before, update, previous, seen)
+        if self.training:
+            p = p.clamp(max=self.depth.ceiling)
+            if not forced:
+                p = p.clamp(min=self.depth.floor)
+        return p
+
+    def pass_flops(self, context: float, *, first: bool) -> float:
+        """FLOPs per token of the first pass or of a later one, the gate's included."""
+        gate = self.gate.flops_per_row() if self.gate is not None else 0
+        return self.attention.pass_flops(context, with_keys=first) + matmul_flops(self.mlp) + gate

@@ -1,0 +1,32 @@
+"""The ordinary embedding: a learned row per token."""
+
+from typing import Literal
+
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from ourospec.config import Config
+from ourospec.nn.norm import RMSNorm
+
+
+class TableConfig(Config):
+    """A learned vector per token."""
+
+    kind: Literal["table"] = "table"
+    """Which embedding this is."""
+
+
+class TableEmbedding(nn.Module):
+    """x = RMSNorm(E[token])."""
+
+    def __init__(self, vocab_size: int, width: int) -> None:
+        super().__init__()
+        self.table = nn.Embedding(vocab_size, width)
+        self.norm = RMSNorm(width)
+
+    def forward(self, tokens: Int[Tensor, "B T"]) -> Float[Tensor, "B T D"]:
+        return self.norm(self.table(tokens))
+
+    def flops_per_row(self) -> int:
+        """A look-up multiplies nothing."""
+        return 0

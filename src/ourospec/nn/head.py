@@ -1,0 +1,35 @@
+"""The output head of a language model: the final norm, and the rows that states are compared with."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from ourospec.nn.cross_entropy import linear_cross_entropy
+from ourospec.nn.norm import RMSNorm
+
+
+class Head(nn.Module):
+    """logits = W · RMSNorm(h), W being its own or the embedding's table (Press and Wolf 2017).
+
+    Args:
+        tied: the embedding whose table serves as W, or None for rows of its own.
+    """
+
+    def __init__(self, width: int, vocab_size: int, tied: nn.Embedding | None = None) -> None:
+        super().__init__()
+        self.norm = RMSNorm(width)
+        self.rows = tied if tied is not None else nn.Embedding(vocab_size, width)
+
+    def loss(self, states: Float[Tensor, "B T D"], targets: Int[Tensor, "B T"]) -> Float[Tensor, ""]:
+        """Σ −ln p(target) over the targets that are at least 0, in nats; states come after the norm."""
+        return linear_cross_entropy(states.flatten(0, 1), self.rows.weight, targets.flatten())
+
+    def logits(self, states: Float[Tensor, "*rows D"]) -> Float[Tensor, "*rows V"]:
+        """In at least float32."""
+        logits = F.linear(states, self.rows.weight)
+        return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+    def flops_per_row(self) -> int:
+        """The product with W, for one position."""
+        return 2 * self.rows.weight.numel()

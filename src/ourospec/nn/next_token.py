@@ -1,0 +1,69 @@
+"""The objective of every plain language model: the next token."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from ourospec.contracts import Clock, Effort, Mean, Output, Step
+
+
+class TextBatch(Protocol):
+    """What a batch of text has to hold; see data/batch.py."""
+
+    tokens: Tensor
+    targets: Tensor
+    documents: Tensor | None
+    num_targets: int
+    num_bytes: int
+
+
+class NextToken:
+    """Σ −ln p(token | tokens before it in its document), plus the model's own auxiliary losses.
+
+    Families extend it by overriding `effort` (how long the model may think now) and `extra` (what else is
+    paid for, and what is reported).
+    """
+
+    def __call__(self, model: Any, batch: TextBatch, carry: Any, clock: Clock) -> Step:
+        output: Output = model(batch.tokens, batch.documents, effort=self.effort(clock))
+        nats = model.head.loss(output.states, batch.targets)
+        bits = nats.detach() / math.log(2)
+        metrics = {
+            "lm_loss": Mean(nats.detach(), batch.num_targets),
+            "bits_per_byte": Mean(bits, batch.num_bytes),
+        }
+        loss = nats
+        if output.aux_loss is not None:
+            metrics["aux_loss"] = Mean(output.aux_loss.detach(), 1)
+            loss = loss + output.aux_loss * batch.num_targets
+        cost, reported = self.extra(output, clock)
+        if cost is not None:
+            loss = loss + cost * batch.num_targets
+        return Step(loss, batch.num_targets, metrics | reported, carry)
+
+    def effort(self, clock: Clock) -> Effort | None:
+        """How long the model may think at this point of the run; None leaves it to the model."""
+        del clock
+        return None
+
+    def extra(self, output: Output, clock: Clock) -> tuple[Tensor | None, dict[str, Mean]]:
+        """A further cost in nats per target, or None, and further metrics."""
+        del output, clock
+        return None, {}
+
+    def update(self, metrics: Mapping[str, Any], clock: Clock) -> Mapping[str, float]:
+        """Nothing to learn from the metrics."""
+        del metrics, clock
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """No state."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """No state."""
+        del state

@@ -1,0 +1,143 @@
+"""The one assembly point: a Recipe and a run directory become a job for the trainer, and come back from one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar
+
+import torch
+from ourospec.data.text import TextData, open_text
+from ourospec.data.tokenizers import Tokenizer
+from ourospec.measure.likelihood import heldout_probe
+from ourospec.optim.config import OptimConfig
+from ourospec.serve.samples import sample_probe
+from ourospec.train.config import TrainConfig
+from ourospec.train.loop import Job
+from pydantic import Field, ValidationError
+from torch import nn
+
+from ourospec.config import Config
+from ourospec.contracts import Objective, Observer, Probe
+from ourospec.device import DevicePolicy, choose_device
+from ourospec.errors import ConfigError
+from ourospec.runs import RunDirectory
+
+
+class Recipe(Config):
+    """Everything that decides a run. Families subclass it, adding their model and their objective.
+
+    Two runs of one recipe on one machine end in equal weights, bit for bit.
+    """
+
+    family: str
+    """Name of the model family."""
+    name: str = "custom"
+    """Name of the preset that this started from."""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    """Of the initial weights, the order of the data and the samples."""
+    train: TrainConfig = TrainConfig()
+    """Steps, batches, schedule of evaluations and checkpoints, device."""
+    optim: OptimConfig = OptimConfig()
+    """Optimiser and learning rate."""
+
+    families: ClassVar[dict[str, type[Recipe]]] = {}
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        """A subclass that fixes its family's name becomes readable from recipe.json under that name."""
+        super().__pydantic_init_subclass__(**kwargs)
+        default = cls.model_fields["family"].default
+        if isinstance(default, str):
+            Recipe.families[default] = cls
+
+    def to_json(self) -> str:
+        """As written into the run directory."""
+        return self.model_dump_json(indent=2) + "\n"
+
+    def assemble(self, run: RunDirectory, observers: Sequence[Observer]) -> Job:
+        """Everything the trainer needs to run this in that directory."""
+        raise NotImplementedError
+
+
+class TextRecipe(Recipe):
+    """A recipe of a language model: text in, the next token out."""
+
+    data: TextData = TextData()
+    """The corpus and its tokenizer."""
+    prompts: tuple[str, ...] = ("def ", "import ", "class ", "# ")
+    """Beginnings from which samples are drawn during training."""
+
+    def build_model(self, tokenizer: Tokenizer) -> nn.Module:
+        """A freshly initialised contracts.LanguageModel for this tokenizer's vocabulary."""
+        raise NotImplementedError
+
+    def build_objective(self) -> Objective:
+        """What training minimises."""
+        raise NotImplementedError
+
+    def assemble(self, run: RunDirectory, observers: Sequence[Observer]) -> Job:
+        policy = choose_device(self.train.device, self.train.precision)
+        dataset = open_text(self.data)
+        dataset.tokenizer.save(run.tokenizer)
+        torch.manual_seed(self.seed)
+        settings = self.train
+        return Job(
+            model=self.build_model(dataset.tokenizer),
+            objective=self.build_objective(),
+            stream=dataset.stream(settings.window, settings.batch_size, settings.micro_batch_size, self.seed),
+            probes=self._probes(dataset.tokenizer, dataset.heldout, policy),
+            observers=observers,
+            run=run,
+            recipe_json=self.to_json(),
+            train=settings,
+            optim=self.optim,
+            seed=self.seed,
+            policy=policy,
+        )
+
+    def _probes(self, tokenizer: Tokenizer, heldout: Any, policy: DevicePolicy) -> list[Probe]:
+        settings = self.train
+        evaluation = heldout_probe(heldout, tokenizer.end_id, settings.window, settings.eval_tokens, policy)
+        sampling = sample_probe(tokenizer, self.prompts, self.seed, policy)
+        return [
+            Probe("eval", settings.eval_every, evaluation),
+            Probe("sample", settings.sample_every, sampling),
+        ]
+
+
+def vocabulary_rows(asked: int, tokenizer: Tokenizer) -> int:
+    """Rows of embedding and head: as many as asked for, or as the tokenizer has tokens where 0 is.
+
+    Raises:
+        ConfigError: fewer rows than tokens.
+    """
+    if 0 < asked < tokenizer.vocab_size:
+        raise ConfigError(
+            f"model.vocab_size is {asked}, but the tokenizer has {tokenizer.vocab_size} tokens.",
+            f"Set --model.vocab-size 0 (as many as tokens) or at least {tokenizer.vocab_size}.",
+        )
+    return asked or tokenizer.vocab_size
+
+
+def token_pieces(tokenizer: Tokenizer) -> list[bytes]:
+    """The bytes of every token, for embeddings that are made of them."""
+    return [tokenizer.token_bytes(token) for token in range(tokenizer.vocab_size)]
+
+
+def read_recipe(run: RunDirectory) -> Recipe:
+    """The recipe of a run directory.
+
+    Raises:
+        ConfigError: recipe.json is not one that this version can read.
+    """
+    text = run.recipe.read_text(encoding="utf-8")
+    try:
+        kind = Recipe.families[json.loads(text)["family"]]
+        return kind.model_validate_json(text)
+    except (KeyError, ValueError, ValidationError) as error:
+        known = ", ".join(sorted(Recipe.families))
+        raise ConfigError(
+            f"{run.recipe} is not a recipe that this version reads: {error}",
+            f"Known families: {known}. If the file was edited, restore it; the checkpoints need it as it was.",
+        ) from error
