@@ -56,9 +56,7 @@ def recognise(error: BaseException) -> OuroError | None:
             "`ouro plan PRESET` shows what takes the memory.",
         )
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return ResourceError(
-            f"The disk is full: {error}", "Make room, or choose another disk with --run DIR."
-        )
+        return ResourceError(f"The disk is full: {error}", "Make room, or choose another disk: --run DIR")
     if isinstance(error, PermissionError) or (isinstance(error, OSError) and error.errno == errno.EROFS):
         return ResourceError(f"Not allowed: {error}", "Choose a place that you may write to with --run DIR.")
     return None
