@@ -8,8 +8,9 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import platform
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -35,6 +36,18 @@ class DevicePolicy:
         if self.autocast_dtype is None:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, self.autocast_dtype)
+
+    @contextlib.contextmanager
+    def inference(self, model: Any) -> Iterator[None]:
+        """Eval mode, no gradients, mixed precision; the model goes back to the mode that it was in."""
+        training = model.training
+        model.eval()
+        try:
+            # Not torch.inference_mode: what a model caches meanwhile (rotary tables) must serve training, too.
+            with torch.no_grad(), self.autocast():
+                yield
+        finally:
+            model.train(training)
 
     def synchronize(self) -> None:
         """Wait until the device has done what was asked of it."""
