@@ -1,0 +1,90 @@
+"""From logits to the next token. Letters: V vocabulary."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor
+
+from ourospec.config import Config
+from ourospec.errors import DivergedError
+
+
+class Sampling(Config):
+    """How the next token is drawn. The filters apply in the order of the fields and may be combined."""
+
+    temperature: Annotated[float, Field(ge=0)] = 0.8
+    """Divides the logits: below 1 favours likely tokens, 0 always takes the likeliest one."""
+    top_k: Annotated[int, Field(ge=0)] = 0
+    """Keep only so many of the likeliest tokens; 0: all."""
+    top_p: Annotated[float, Field(gt=0, le=1)] = 0.95
+    """Keep the likeliest tokens until their probabilities reach this sum, the one that reaches it included
+    (nucleus sampling, arXiv 1904.09751); 1: all."""
+    min_p: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Keep only tokens at least this share as likely as the likeliest one (arXiv 2407.01082); 0: all."""
+
+
+GREEDY = Sampling(temperature=0.0, top_p=1.0)
+"""The likeliest token, always."""
+
+
+def distribution(logits: Float[Tensor, " V"], sampling: Sampling) -> Float[Tensor, " V"]:
+    """The probabilities that a token is drawn with, in float64 on the CPU.
+
+    Tokens of equal probability rank by their number, the lower one first.
+
+    Raises:
+        DivergedError: the logits hold NaN or +inf, or are −inf everywhere.
+    """
+    wide = logits.detach().to("cpu", torch.float64)
+    if not bool(wide.max().isfinite()):  # NaN is the maximum of anything that holds it
+        raise DivergedError(
+            "The model's predictions are not finite numbers, so no token can be drawn from them.",
+            "Its weights are damaged or its training diverged; go back to an earlier checkpoint.",
+        )
+    if sampling.temperature == 0:
+        chosen = torch.zeros_like(wide)
+        chosen[wide.argmax()] = 1.0
+        return chosen
+    # Less the maximum first: dividing by a tiny temperature must not overflow.
+    probabilities = ((wide - wide.max()) / sampling.temperature).softmax(-1)
+    if sampling.top_k or sampling.top_p < 1:
+        probabilities = _keep_likeliest(probabilities, sampling.top_k or len(wide), sampling.top_p)
+    if sampling.min_p:
+        floor = sampling.min_p * probabilities.max()
+        probabilities = probabilities.masked_fill(probabilities < floor, 0.0)
+    return probabilities / probabilities.sum()
+
+
+def _keep_likeliest(probabilities: Tensor, count: int, mass: float) -> Tensor:
+    """Zero all but the likeliest `count`, and of those all but the nucleus of the given mass."""
+    ranked, order = probabilities.sort(descending=True, stable=True)
+    ranked = ranked[:count] / ranked[:count].sum()
+    if mass < 1:
+        # A token is in the nucleus when those ranked before it have not reached the mass yet.
+        before = ranked.cumsum(0).roll(1)
+        before[0] = 0.0
+        ranked = ranked.masked_fill(before >= mass, 0.0)
+    return torch.zeros_like(probabilities).scatter(0, order[:count], ranked)
+
+
+def choose(logits: Float[Tensor, " V"], sampling: Sampling, generator: torch.Generator) -> int:
+    """Draw the next token, with one number of the generator (none when the temperature is 0).
+
+    The draw inverts the cumulative distribution, so the same seed gives the same token wherever the logits
+    come from, as long as they agree.
+
+    Args:
+        generator: a CPU generator; the global one is not touched.
+    """
+    probabilities = distribution(logits, sampling)
+    if sampling.temperature == 0:
+        return int(probabilities.argmax())
+    cumulative = probabilities.cumsum(0)
+    point = torch.rand((), generator=generator, dtype=torch.float64) * cumulative[-1]
+    drawn = torch.searchsorted(cumulative, point, right=True)
+    # Rounding may put the point on the total itself; the last token with any probability then holds it.
+    return int(torch.minimum(drawn, torch.searchsorted(cumulative, cumulative[-1])))
