@@ -2,7 +2,8 @@
 
 The model is mirrored as plain dataclasses that tyro turns into grouped help and typed parsing; the values go
 back through the model's own validation. Where a field holds one of several models (told apart by `kind`),
-`--data.tokenizer byte` chooses which, and the options below it become that model's.
+`--data.tokenizer byte` chooses which, and the options below it become that model's; a model that may be absent
+is switched with `--model.moe on` or `off`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, cast, get_args, get_origin
 
 import tyro
 from pydantic import BaseModel, ValidationError
@@ -21,6 +22,9 @@ from ourospec.cli.suggest import did_you_mean, normal
 from ourospec.errors import ConfigError
 
 KIND = "kind"
+OFF, ON = "off", "on"
+Kinds = Mapping[str, type[BaseModel] | None]
+"""What may stand in a field, by the word that chooses it; None for nothing at all."""
 REQUIRED = dataclasses.MISSING
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -36,13 +40,14 @@ class Leaf:
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """One model: its fields by name, and which other kinds could stand in its place."""
+    """One model: its fields by name (never its kind), and which other kinds could stand in its place."""
 
     path: str
     """Dotted, "" at the top."""
-    model: type[BaseModel]
+    model: type[BaseModel] | None
+    """None where the model is switched off."""
     description: str
-    kinds: Mapping[str, type[BaseModel]]
+    kinds: Kinds
     fields: Mapping[str, Leaf | Group]
 
 
@@ -70,6 +75,7 @@ def parse_overrides(
         ConfigError: an option or kind that does not exist, or a value out of bounds.
     """
     group = grow(type(default), default, values_of(arguments), hidden=hidden)
+    arguments = short_kinds(group, arguments)
     own = {f.name: f for f in dataclasses.fields(extras)} if extras else {}
     flags = dict(describe_flags(group)) | {as_flag(name): "" for name in own}
     refuse_other_kinds(group, arguments, flags)
@@ -89,45 +95,72 @@ def parse_overrides(
 
 
 def grow(
-    model: type[BaseModel],
+    model: type[BaseModel] | None,
     default: BaseModel | None,
     chosen: Mapping[str, str],
     path: str = "",
-    kinds: Mapping[str, type[BaseModel]] | None = None,
+    kinds: Kinds | None = None,
     hidden: Sequence[str] = (),
+    about: str | None = None,
 ) -> Group:
     """The tree of options of a model, with the kinds that the command line chose already in place."""
     fields: dict[str, Leaf | Group] = {}
-    for name, info in model.model_fields.items():
-        if name in hidden:
+    for name, info in model.model_fields.items() if model else ():
+        if name in hidden or (kinds and name == KIND):
             continue
         value = getattr(default, name) if default is not None else default_of(info)
         where = f"{path}.{name}" if path else name
         choices = kinds_of(info)
         if choices:
-            kind, value = choose(where, choices, value, chosen)
-            fields[name] = grow(choices[kind], value, chosen, where, choices)
+            word, value = choose(where, choices, value, chosen)
+            fields[name] = grow(choices[word], value, chosen, where, choices, about=info.description)
         elif is_model(info.annotation):
             inner = value if isinstance(value, BaseModel) else None
-            fields[name] = grow(info.annotation, inner, chosen, where)  # pyright: ignore[reportArgumentType]
+            kind = cast(type[BaseModel], info.annotation)
+            fields[name] = grow(kind, inner, chosen, where, about=info.description)
         elif not holds_model(info.annotation):
             fields[name] = Leaf(as_flag(where), info, value)
-    return Group(path, model, inspect.cleandoc(model.__doc__ or ""), kinds or {}, fields)
+    description = about or inspect.cleandoc((model and model.__doc__) or "")
+    return Group(path, model, description, kinds or {}, fields)
 
 
-def kinds_of(info: FieldInfo) -> dict[str, type[BaseModel]]:
-    """What may stand in a field that is a union of models: kind -> model. Empty for any other field."""
-    members = [member for member in get_args(info.annotation) if is_model(member)]
-    if info.discriminator != KIND or not members:
-        return {}
-    return {member.model_fields[KIND].default: member for member in members}
+def kinds_of(info: FieldInfo) -> dict[str, type[BaseModel] | None]:
+    """What may stand in a field that is a union of models or an optional model. Empty for any other field."""
+    members = get_args(info.annotation)
+    models = [member for member in members if is_model(member)]
+    if info.discriminator == KIND:
+        return {model.model_fields[KIND].default: model for model in models}
+    if len(models) == 1 and set(members) == {models[0], type(None)}:
+        return {OFF: None, ON: models[0]}
+    return {}
+
+
+def short_kinds(group: Group, arguments: Sequence[str]) -> list[str]:
+    """The arguments with --data.tokenizer.kind, as recipe.json has it, in its shorter form."""
+    known = {f"{part.path}.{KIND}": part.path for part in groups(group) if part.kinds}
+    short = []
+    for argument in arguments:
+        flag, equals, value = argument.partition("=")
+        path = known.get(normal(flag)) if flag.startswith("--") else None
+        short.append(f"{as_flag(path)}{equals}{value}" if path else argument)
+    return short
+
+
+def groups(group: Group) -> Iterator[Group]:
+    """A group and all in it."""
+    yield group
+    for field in group.fields.values():
+        if isinstance(field, Group):
+            yield from groups(field)
 
 
 def choose(
-    path: str, choices: Mapping[str, type[BaseModel]], default: Any, chosen: Mapping[str, str]
+    path: str, choices: Kinds, default: Any, chosen: Mapping[str, str]
 ) -> tuple[str, BaseModel | None]:
     """The kind asked for at a path, and the values it starts from (None: the kind's own defaults)."""
-    kept = next((kind for kind, model in choices.items() if type(default) is model), next(iter(choices)))
+    kept = next(
+        (k for k, m in choices.items() if (m and type(default) is m) or m is default), next(iter(choices))
+    )
     asked = chosen.get(f"{path}.{KIND}", chosen.get(path, kept))
     if asked not in choices:
         advice = f"{did_you_mean(asked, list(choices))}Choose among: {', '.join(choices)}"
@@ -157,17 +190,12 @@ def holds_model(annotation: Any) -> bool:
 
 def describe_flags(group: Group) -> Iterator[tuple[str, str]]:
     """Every option under a group with its description."""
-    if group.kinds:
-        yield as_flag(group.path), ""
-    for name, field in group.fields.items():
-        if isinstance(field, Leaf):
-            # A kind is chosen by the shorter --data.tokenizer: both work, one is suggested.
-            if not (name == KIND and group.kinds):
+    for part in groups(group):
+        if part.kinds:
+            yield as_flag(part.path), ""
+        for field in part.fields.values():
+            if isinstance(field, Leaf):
                 yield field.flag, field.info.description or ""
-        else:
-            yield from describe_flags(field)
-    if group.kinds:
-        yield as_flag(group.path, KIND), ""
 
 
 def refuse_other_kinds(group: Group, arguments: Sequence[str], flags: Mapping[str, str]) -> None:
@@ -178,9 +206,9 @@ def refuse_other_kinds(group: Group, arguments: Sequence[str], flags: Mapping[st
         there = find_group(group, path)
         if normal(flag) in known or there is None:
             continue
-        owners = [kind for kind, model in there.kinds.items() if name in model.model_fields]
+        owners = [kind for kind, model in there.kinds.items() if model and name in model.model_fields]
         if owners:
-            here = next(kind for kind, model in there.kinds.items() if model is there.model)
+            here = kind_of(there)
             raise ConfigError(
                 f"{flag} belongs to {as_flag(path)} {' or '.join(owners)}, but {here} is chosen.",
                 f"Say: {as_flag(path)} {owners[0]} {flag} VALUE",
@@ -189,17 +217,19 @@ def refuse_other_kinds(group: Group, arguments: Sequence[str], flags: Mapping[st
 
 def refuse_unknown_choices(group: Group, given: Mapping[str, str]) -> None:
     """Raise ConfigError for a word that an option with a fixed choice of words does not know."""
-    for name, field in group.fields.items():
-        if isinstance(field, Group):
-            refuse_unknown_choices(field, given)
-        elif name != KIND and get_origin(field.info.annotation) is Literal:
-            words = [str(word) for word in get_args(field.info.annotation)]
-            word = given.get(normal(field.flag))
-            if word is not None and word not in words:
-                advice = did_you_mean(word, words)
-                raise ConfigError(
-                    f"{field.flag} {word}: no such choice.", f"{advice}One of: {', '.join(words)}"
-                )
+    for part in groups(group):
+        for field in part.fields.values():
+            if isinstance(field, Leaf) and get_origin(field.info.annotation) is Literal:
+                words = [str(word) for word in get_args(field.info.annotation)]
+                word = given.get(normal(field.flag))
+                if word is not None and word not in words:
+                    advice = f"{did_you_mean(word, words)}One of: {', '.join(words)}"
+                    raise ConfigError(f"{field.flag} {word}: no such choice.", advice)
+
+
+def kind_of(group: Group) -> str:
+    """The kind that stands in a group."""
+    return next(kind for kind, model in group.kinds.items() if model is group.model)
 
 
 def find_group(group: Group, path: str) -> Group | None:
@@ -216,32 +246,31 @@ def make_mirror(group: Group, extras: type | None = None) -> type:
     """The dataclass that tyro reads a group from."""
     fields: list[tuple[str, Any, dataclasses.Field]] = []
     for extra in dataclasses.fields(extras) if extras else ():
-        fields.append((extra.name, extra.type, dataclasses.field(default=extra.default)))
+        own: Any = dataclasses.field(default=extra.default)
+        fields.append((extra.name, extra.type, own))
+    if group.kinds:
+        fields.append(mirror_kind(group))
     for name, field in group.fields.items():
         if isinstance(field, Group):
             fields.append((name, make_mirror(field), dataclasses.field()))
-        elif name == KIND:
-            fields.append(mirror_kind(group, field))
         else:
             shown = tyro.conf.arg(help=explain(field.info))
             place: Any = dataclasses.field(default=shown_value(field.default))
             fields.append((name, Annotated[shown_type(field.info.annotation), shown], place))
-    mirror = dataclasses.make_dataclass(group.model.__name__, fields, kw_only=True)
+    mirror = dataclasses.make_dataclass(group.model.__name__ if group.model else OFF, fields, kw_only=True)
     mirror.__doc__ = first_paragraph(group.description)
     return mirror
 
 
-def mirror_kind(group: Group, field: Leaf) -> tuple[str, Any, dataclasses.Field]:
+def mirror_kind(group: Group) -> tuple[str, Any, dataclasses.Field]:
     """The option that chooses a kind, its help naming what each kind is."""
-    kinds = tuple(group.kinds) or (field.default,)
     each = [
-        f"{kind}: {first_paragraph(model.__doc__)}" if model.__doc__ else kind
+        f"{kind}: {first_paragraph(model.__doc__)}" if model and model.__doc__ else kind
         for kind, model in group.kinds.items()
     ]
-    here = next((kind for kind, model in group.kinds.items() if model is group.model), field.default)
-    aliases = [as_flag(group.path)] if group.kinds else []
-    shown = tyro.conf.arg(help="\n".join(each), aliases=aliases)
-    return KIND, Annotated[Literal[kinds], shown], dataclasses.field(default=here)  # pyright: ignore
+    shown = tyro.conf.arg(name=group.path, prefix_name=False, help="\n".join(each))
+    place: Any = dataclasses.field(default=kind_of(group))
+    return KIND, Annotated[Literal[tuple(group.kinds)], shown], place  # pyright: ignore
 
 
 def shown_type(annotation: Any) -> Any:
@@ -274,11 +303,13 @@ def first_paragraph(text: str) -> str:
 
 def read_back(group: Group, parsed: Any) -> dict[str, Any]:
     """The values of a parsed mirror as the model wants them."""
-    values: dict[str, Any] = {}
+    values: dict[str, Any] = (
+        {KIND: parsed.kind} if KIND in (group.model.model_fields if group.model else ()) else {}
+    )
     for name, field in group.fields.items():
         value = getattr(parsed, name)
         if isinstance(field, Group):
-            values[name] = read_back(field, value)
+            values[name] = read_back(field, value) if field.model else None
         elif field.info.annotation is bool:
             values[name] = value == "true"
         else:

@@ -1,0 +1,213 @@
+"""`ouro doctor`: what this machine has, what is fast on it, what is missing, and whether devices agree."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import shutil
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from ourospec.cli.options import parse_options
+from ourospec.cli.output import duration, print_json, print_section, size
+from ourospec.errors import ResourceError
+
+EXTRAS = {
+    "sentencepiece": "tokenizers in SentencePiece's .model format",
+    "datasets": "corpora in JSONL, parquet and Arrow",
+    "transformers": "the comparison of benchmarks/train_throughput.py",
+}
+"""Optional package, which is also the name of our extra -> what it is for."""
+
+
+@dataclass(frozen=True)
+class DoctorOptions:
+    """What this machine has, what is fast on it, what is missing, and whether its devices agree."""
+
+    json: Annotated[bool, tyro.conf.arg(help="Print one JSON document.")] = False
+
+
+def main(arguments: list[str]) -> None:
+    """Examine, and print.
+
+    Raises:
+        ResourceError: a device computes something else than the CPU.
+    """
+    options = parse_options(DoctorOptions, arguments, "doctor")
+    start = time.perf_counter()
+    import torch  # noqa: F401  (timed: the second-long part of every verb's start)
+
+    findings = {"torch_import_seconds": round(time.perf_counter() - start, 2), **examine()}
+    if options.json:
+        print_json(findings)
+    else:
+        show(findings)
+    bad = [name for name, parity in findings["parity"].items() if not parity["agrees"]]
+    if bad:
+        raise ResourceError(
+            f"On {', '.join(bad)} a few training steps end elsewhere than on the CPU.",
+            "Train with --train.device cpu, or update torch and the driver and run ouro doctor again.",
+        )
+
+
+def examine() -> dict[str, Any]:
+    """Everything that `ouro doctor` says, as JSON-ready data."""
+    from ourospec.device import available_devices
+
+    devices = available_devices()
+    return {
+        "software": software(),
+        "machine": machine(),
+        "devices": {kind: device(kind) for kind in devices},
+        "speed": {kind: matmul_speed(kind) for kind in devices},
+        "extras": {name: importlib.util.find_spec(name) is not None for name in EXTRAS},
+        "parity": parity(devices),
+    }
+
+
+def software() -> dict[str, str]:
+    """Versions that decide how things behave."""
+    from importlib.metadata import version
+
+    import torch
+
+    return {
+        "ourospec": version("ourospec"),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "system": platform.platform(),
+    }
+
+
+def machine() -> dict[str, Any]:
+    """Processor, memory and disk. Bytes."""
+    import psutil
+    import torch
+
+    memory, disk = psutil.virtual_memory(), shutil.disk_usage(Path.cwd())
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "processor": processor_name(),
+        "cores": psutil.cpu_count(logical=False) or usable,
+        "usable_threads": usable,
+        "torch_threads": torch.get_num_threads(),
+        "instruction_sets": instruction_sets(),
+        "memory": memory.total,
+        "memory_available": memory.available,
+        "disk_free": disk.free,
+    }
+
+
+def processor_name() -> str:
+    """The processor's name as the system gives it."""
+    table = Path("/proc/cpuinfo")
+    if table.is_file():
+        for line in table.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def instruction_sets() -> list[str]:
+    """What the processor offers to matrix products, as torch sees it."""
+    import torch
+
+    probes = {
+        "AVX-512 BF16": "_is_avx512_bf16_supported",
+        "AMX": "_is_amx_tile_supported",
+        "AVX-512 VNNI": "_is_avx512_vnni_supported",
+    }
+    # Private names of torch may move between versions: a missing one is an unknown, not a failure.
+    found = [name for name, probe in probes.items() if getattr(torch.cpu, probe, bool)()]
+    return [torch.backends.cpu.get_cpu_capability(), *found]
+
+
+def device(kind: str) -> dict[str, Any]:
+    """Name, memory in bytes, and how the device policy uses it."""
+    import torch
+
+    from ourospec.device import choose_device
+
+    policy = choose_device(kind)  # pyright: ignore[reportArgumentType]
+    facts: dict[str, Any] = {
+        "precision": policy.describe()["precision"],
+        "fused_optimizer": policy.fused_optimizer,
+    }
+    if kind == "cuda":
+        facts["name"] = torch.cuda.get_device_name()
+        facts["memory"] = torch.cuda.get_device_properties(0).total_memory
+    return facts
+
+
+def matmul_speed(kind: str, side: int = 1024, budget: float = 0.3) -> dict[str, float]:
+    """GFLOP/s of a square matrix product, by precision, over about `budget` seconds each."""
+    import torch
+
+    from ourospec.device import choose_device
+
+    policy = choose_device(kind)  # pyright: ignore[reportArgumentType]
+    speeds = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        a = torch.full((side, side), 0.5, dtype=dtype, device=policy.device)
+        torch.mm(a, a)
+        policy.synchronize()
+        products, start = 0, time.perf_counter()
+        while time.perf_counter() - start < budget:
+            torch.mm(a, a)
+            policy.synchronize()
+            products += 1
+        seconds = time.perf_counter() - start
+        speeds[str(dtype).removeprefix("torch.")] = round(products * 2 * side**3 / seconds / 1e9, 1)
+    return speeds
+
+
+def parity(devices: list[str]) -> dict[str, dict[str, Any]]:
+    """For each device besides the CPU: whether a few training steps end where the CPU's end."""
+    from ourospec.measure.parity import compare_with_cpu
+
+    return {kind: compare_with_cpu(kind) for kind in devices if kind != "cpu"}
+
+
+def show(findings: dict[str, Any]) -> None:
+    """Print for a person."""
+    software, machine = findings["software"], findings["machine"]
+    print_section(
+        "Here",
+        [
+            ("ourospec", software["ourospec"]),
+            ("Python", f"{software['python']} ({sys.executable})"),
+            ("torch", f"{software['torch']}, imported in {duration(findings['torch_import_seconds'])}"),
+            ("system", software["system"]),
+            ("processor", f"{machine['processor']}, {machine['cores']} cores"),
+            ("threads", f"{machine['torch_threads']} used of {machine['usable_threads']}"),
+            ("instructions", ", ".join(machine["instruction_sets"])),
+            ("memory", f"{size(machine['memory'])}, {size(machine['memory_available'])} free"),
+            ("disk here", f"{size(machine['disk_free'])} free"),
+        ],
+    )
+    print_section("Fast here", [(kind, describe_speed(kind, findings)) for kind in findings["devices"]])
+    missing = [name for name, there in findings["extras"].items() if not there]
+    rows = [(name, f"{EXTRAS[name]}\npip install 'ourospec[{name}]'") for name in missing]
+    print_section("Missing", rows or [("nothing", "all optional packages are installed")])
+    agreement = [(kind, describe_parity(result)) for kind, result in findings["parity"].items()]
+    print_section("Agreement with the CPU", agreement or [("cpu", "the only device here")])
+
+
+def describe_speed(kind: str, findings: dict[str, Any]) -> str:
+    """One device's line: measured speeds, and what training will use."""
+    speed, facts = findings["speed"][kind], findings["devices"][kind]
+    measured = ", ".join(f"{dtype} {figure:,.0f} GFLOP/s" for dtype, figure in speed.items())
+    name = f"{facts['name']}, {size(facts['memory'])}\n" if "name" in facts else ""
+    fused = "fused" if facts["fused_optimizer"] else "plain"
+    return f"{name}matrix products: {measured}\ntraining uses {facts['precision']} and a {fused} optimiser"
+
+
+def describe_parity(result: dict[str, Any]) -> str:
+    """One device's line."""
+    return f"{'agrees' if result['agrees'] else 'DISAGREES'}: {result['explanation']}"
