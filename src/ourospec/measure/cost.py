@@ -1,0 +1,143 @@
+"""What a model costs: FLOPs that were really spent, parameters by part, memory and disk.
+
+Letters: L layers, T positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from ourospec.contracts import LanguageModel
+from ourospec.nn.cost import ModelCost
+
+
+class CostedModel(LanguageModel, Protocol):
+    """A language model that knows what it costs."""
+
+    def cost(self, context: float) -> ModelCost:
+        """FLOPs per token with `context` visible keys, the token's own included."""
+        ...
+
+
+def executed_flops(cost: ModelCost, passes: Int[Tensor, "L ..."]) -> float:
+    """Mean forward FLOPs per token, given the passes that each token ran in each layer."""
+    return cost.executed(passes.cpu().double().flatten(1).mean(1).tolist())
+
+
+@dataclass
+class FlopTable:
+    """Forward FLOPs by position: at position t (from 0) attention sees t + 1 keys.
+
+    Rows are worked out when a position is first reached.
+    """
+
+    model: CostedModel
+    _first: list[float] = field(default_factory=list)
+    _later: list[tuple[float, ...]] = field(default_factory=list)
+
+    def of(self, passes: Int[Tensor, "L B T"]) -> Float[Tensor, "B T"]:
+        """FLOPs of each token of rows that start at position 0, float64 on the CPU."""
+        length = passes.shape[2]
+        for position in range(len(self._first), length):
+            cost = self.model.cost(position + 1)
+            self._first.append(cost.uniform(1))
+            self._later.append(cost.later_pass)
+        first = torch.tensor(self._first[:length], dtype=torch.float64)
+        later = torch.tensor(self._later[:length], dtype=torch.float64)
+        beyond = passes.cpu().double() - 1
+        return first + torch.einsum("lbt,tl->bt", beyond, later)
+
+
+def parameters_by_part(model: nn.Module) -> dict[str, int]:
+    """Numbers of parameters by the model's top-level parts; one that is shared counts where it comes first.
+
+    Parts of equal kind in a list (layers) are one entry. The entries add up to the model's parameters.
+    """
+    seen: set[int] = set()
+
+    def fresh(parameters: Iterator[nn.Parameter]) -> int:
+        new = [p for p in parameters if id(p) not in seen]
+        seen.update(map(id, new))
+        return sum(p.numel() for p in new)
+
+    parts = {name: fresh(child.parameters()) for name, child in model.named_children()}
+    own = fresh(model.parameters())
+    return {name: count for name, count in {**parts, "other": own}.items() if count}
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """Bytes held at the peak of a training step: when backward starts, everything below is there at once."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    """Adam's two moments."""
+    average: int
+    """The moving average of the weights, 0 without one."""
+    activations: int
+    """What a micro-batch's forward pass keeps for its backward pass."""
+
+    @property
+    def total(self) -> int:
+        """The sum; the interpreter and its libraries come on top, 0.3 to 0.5 GB."""
+        return self.weights + self.gradients + self.optimizer + self.average + self.activations
+
+
+def memory_plan(model: nn.Module, activations: int, *, averaged: bool) -> MemoryPlan:
+    """Memory of training with AdamW.
+
+    Args:
+        activations: bytes, as `SavedBytes` measures them, scaled to a micro-batch.
+        averaged: whether a moving average of the weights is kept.
+    """
+    weights = sum(p.numel() * p.element_size() for p in model.parameters())
+    return MemoryPlan(weights, weights, 2 * weights, weights if averaged else 0, activations)
+
+
+def checkpoint_bytes(model: nn.Module, *, averaged: bool) -> int:
+    """Bytes of one checkpoint: weights, two moments, and the average where there is one."""
+    weights = sum(p.numel() * p.element_size() for p in model.parameters())
+    return (4 if averaged else 3) * weights
+
+
+class SavedBytes:
+    """Counts what autograd keeps for the backward pass while the context is open.
+
+    Storages are counted once however many tensors share them; the model's own parameters and buffers are left
+    out. `.total` is in bytes.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._storages: dict[int, int] = {}
+        self._excluded = {
+            tensor.untyped_storage().data_ptr() for tensor in [*model.parameters(), *model.buffers()]
+        }
+        self._hooks = torch.autograd.graph.saved_tensors_hooks(self._pack, _unpack)
+
+    def __enter__(self) -> SavedBytes:
+        self._hooks.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._hooks.__exit__(*error)
+
+    @property
+    def total(self) -> int:
+        return sum(self._storages.values())
+
+    def _pack(self, tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in self._excluded:
+            self._storages[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+
+def _unpack(tensor: Tensor) -> Tensor:
+    return tensor
