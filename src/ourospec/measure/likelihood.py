@@ -6,7 +6,7 @@ Letters: B rows, T positions, L layers, V vocabulary, N documents.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple, Protocol
@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ourospec.contracts import Effort, Output
+from ourospec.contracts import Clock, Effort, Output
 from ourospec.device import DevicePolicy
 from ourospec.errors import DataError
 from ourospec.measure.cost import CostedModel, FlopTable
@@ -25,6 +25,8 @@ from ourospec.measure.cost import CostedModel, FlopTable
 LOGIT_ELEMENTS = 1 << 24
 # Chunks sorted by length together, in batches: enough that rows of a batch are nearly of one length.
 SORTED_BATCHES = 16
+# Positions per forward pass of an evaluation during training.
+PROBE_POSITIONS = 4096
 IGNORED = -100
 
 
@@ -141,14 +143,43 @@ def score_documents(
     return tally.result()
 
 
-def take_tokens(documents: Iterable[ScoredDocument], tokens: int) -> Iterator[ScoredDocument]:
-    """Whole documents from the front until they hold at least `tokens` targets; 0 takes all."""
-    taken = 0
+class Corpus(Protocol):
+    """What an evaluation needs of held-out text; see data/shards.py."""
+
+    def documents(self) -> Iterable[ScoredDocument]: ...
+
+
+def choose_documents(documents: Iterable[ScoredDocument], most_tokens: int) -> list[ScoredDocument]:
+    """Whole documents from the front, each that still fits, with at most `most_tokens` targets in all.
+
+    Where not even one fits, the shortest: something has to be scored.
+    """
+    chosen: list[ScoredDocument] = []
+    shortest: ScoredDocument | None = None
+    left = most_tokens
     for document in documents:
-        yield document
-        taken += len(document.tokens) + 1
-        if 0 < tokens <= taken:
-            return
+        length = len(document.tokens) + 1
+        if length <= left:
+            chosen.append(document)
+            left -= length
+        if shortest is None or length <= len(shortest.tokens):
+            shortest = document
+    return chosen or ([shortest] if shortest is not None else [])
+
+
+def heldout_probe(
+    heldout: Corpus, end_id: int, window: int, most_tokens: int, policy: DevicePolicy
+) -> Callable[[Any, Clock], Mapping[str, Any]]:
+    """The `run` of an "eval" contracts.Probe: `Likelihood.summary` of always the same held-out documents."""
+    documents = choose_documents(heldout.documents(), most_tokens)
+    rows = max(1, PROBE_POSITIONS // window)
+
+    def run(model: Any, clock: Clock) -> Mapping[str, Any]:
+        del clock
+        likelihood = score_documents(model, documents, end_id, window, policy, rows)
+        return {"split": "heldout", **likelihood.summary()}
+
+    return run
 
 
 class _Chunk(NamedTuple):

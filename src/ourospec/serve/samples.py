@@ -2,46 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ourospec.contracts import Clock, Effort
 from ourospec.device import DevicePolicy
 from ourospec.serve.sampling import Sampling
-from ourospec.serve.session import Vocabulary, generate
+from ourospec.serve.session import Generation, Vocabulary, generate
 
 
-@dataclass(frozen=True)
-class SampleProbe:
-    """Gives the data of a `sample` event; the `run` of a contracts.Probe.
+def sample_probe(
+    tokenizer: Vocabulary,
+    prompts: Sequence[str],
+    seed: int,
+    policy: DevicePolicy,
+    *,
+    max_new_tokens: int = 96,
+    sampling: Sampling | None = None,
+    effort: Effort | None = None,
+) -> Callable[[Any, Clock], Mapping[str, Any]]:
+    """The `run` of a "sample" contracts.Probe. Prompt i is continued with seed `seed + i`.
 
-    Prompt i is continued with seed `seed + i`. An empty prompt lets the model begin a document.
+    It returns {"samples": [{"prompt", "text", "pieces", "passes"}]}: text by token, and the passes behind each
+    token as a mean over layers. An empty prompt lets the model begin a document.
     """
 
-    tokenizer: Vocabulary
-    prompts: tuple[str, ...]
-    policy: DevicePolicy
-    max_new_tokens: int = 96
-    sampling: Sampling = field(default_factory=Sampling)
-    seed: int = 0
-    effort: Effort | None = None
-
-    def __call__(self, model: Any, clock: Clock) -> Mapping[str, Any]:
-        """{"samples": [{"prompt", "text", "pieces": [n], "passes": [n], means over layers}]}."""
+    def run(model: Any, clock: Clock) -> Mapping[str, Any]:
         del clock
-        return {"samples": [self._sample(model, index) for index in range(len(self.prompts))]}
+        samples = []
+        for index, prompt in enumerate(prompts):
+            made = generate(
+                model,
+                tokenizer,
+                prompt,
+                policy=policy,
+                max_new_tokens=max_new_tokens,
+                sampling=sampling,
+                seed=seed + index,
+                effort=effort,
+            )
+            samples.append({"prompt": prompt, "text": made.text, **_by_piece(made)})
+        return {"samples": samples}
 
-    def _sample(self, model: Any, index: int) -> dict[str, Any]:
-        made = generate(
-            model,
-            self.tokenizer,
-            self.prompts[index],
-            policy=self.policy,
-            max_new_tokens=self.max_new_tokens,
-            sampling=self.sampling,
-            seed=self.seed + index,
-            effort=self.effort,
-        )
-        means = [sum(passes) / len(passes) for passes in made.passes]
-        return {"prompt": self.prompts[index], "text": made.text, "pieces": made.pieces, "passes": means}
+    return run
+
+
+def _by_piece(made: Generation) -> dict[str, list]:
+    return {"pieces": made.pieces, "passes": [sum(passes) / len(passes) for passes in made.passes]}
