@@ -13,9 +13,9 @@ class WeightAverage:
     """average <- d * average + (1 - d) * weights, after every optimiser step.
 
     It starts at the initial weights. Those would weigh d^t after t steps, too much in a short run, so the
-    decay of step t (from 0) is d_t = min(d, (1 + t) / (10 + t)): soon after the start the average covers about
-    the last tenth of the steps so far. Buffers are not averaged. Parameters that are not floating-point or not
-    trained are carried along unchanged.
+    decay of step t (from 0) is d_t = min(d, (1 + t) / (10 + t)): at first the average covers about the last
+    ninth of the steps so far. Buffers are not averaged. Parameters that are not floating-point or not trained
+    are carried along unchanged.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:

@@ -1,0 +1,276 @@
+"""The one loop: count the steps, tell the observers, measure and save when due."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import nn
+
+from ourospec.contracts import Clock, Objective, Observer, Probe, Stream
+from ourospec.device import DevicePolicy
+from ourospec.errors import DivergedError, Interrupted, ResourceError
+from ourospec.optim.adamw import build_adamw
+from ourospec.optim.config import OptimConfig
+from ourospec.optim.ema import WeightAverage
+from ourospec.optim.schedule import learning_rate
+from ourospec.runs import RunDirectory
+from ourospec.train.audience import Audience
+from ourospec.train.checkpoint import CheckpointStore, Found
+from ourospec.train.config import TrainConfig
+from ourospec.train.control import StopRequest, hold_lock
+from ourospec.train.durable import explained, replace_file, sync_file
+from ourospec.train.manifest import Identity
+from ourospec.train.recipe_file import recipe_digest, record_recipe, refuse_other_recipe
+from ourospec.train.rng import seed_generators, undisturbed
+from ourospec.train.state import TrainState
+from ourospec.train.step import accumulate, clip, look, refuse_divergence
+
+COMPLETE = "complete.json"
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that a training run needs. The trainer closes the observers when it is done."""
+
+    model: nn.Module
+    objective: Objective
+    stream: Stream
+    probes: Sequence[Probe]
+    observers: Sequence[Observer]
+    run: RunDirectory
+    recipe_json: str
+    """The resolved recipe: what makes this run this run, and no other."""
+    train: TrainConfig
+    optim: OptimConfig
+    seed: int
+    """Of the global generators at the first step."""
+    policy: DevicePolicy
+
+
+class Finish(NamedTuple):
+    """How a run ended."""
+
+    step: int
+    seconds: float
+    """Time spent in optimiser steps, over all resumptions."""
+    status: Literal["complete", "already complete"]
+
+
+def fit(job: Job) -> Finish:
+    """Train to the last step, going on from the newest checkpoint in the run directory where there is one.
+
+    However often the process is killed, and wherever, running the same job again ends in the same weights,
+    bit for bit. The global random generators are left as they were found.
+
+    Raises:
+        ConfigError: the directory belongs to another recipe, or the checkpoint to another model.
+        DataError: the data is not what the checkpoint was trained on.
+        ResourceError: the directory is in use, cannot be written to, or all its checkpoints are damaged.
+        DivergedError: loss or gradient is no longer finite; the update was not made.
+        Interrupted: a signal or the file `.pause` asked for a stop; everything is saved.
+    """
+    audience = Audience(job.observers)
+    try:
+        with hold_lock(job.run), undisturbed():
+            refuse_other_recipe(job.run, job.recipe_json)
+            record_recipe(job.run, job.recipe_json)
+            identity = Identity(recipe_digest(job.recipe_json), job.stream.fingerprint)
+            store = CheckpointStore(job.run, identity, job.train.keep_checkpoints)
+            store.sweep()
+            found = store.newest()
+            if found is None:
+                _refuse_lost_checkpoints(job.run)
+            elif found.snapshot.step == job.train.steps and (job.run.checkpoints / COMPLETE).exists():
+                return Finish(found.snapshot.step, found.snapshot.record["seconds"], "already complete")
+            with StopRequest(job.run) as stop:
+                return _Training(job, audience, store, stop).run(found)
+    finally:
+        audience.close()
+
+
+class _Training:
+    """One call of `fit`, past its formalities."""
+
+    def __init__(self, job: Job, audience: Audience, store: CheckpointStore, stop: StopRequest) -> None:
+        self.job = job
+        self.audience = audience
+        self.store = store
+        self.stop = stop
+        model = job.model.to(job.policy.device)
+        average = WeightAverage(model, job.optim.ema_decay) if job.optim.ema_decay else None
+        optimizer = build_adamw(model, job.optim, job.policy)
+        self.state = TrainState(model, optimizer, average, job.objective, job.policy.device)
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.last_save: str | None = None
+        self.saved_step = 0
+
+    def run(self, found: Found | None) -> Finish:
+        self._begin(found)
+        status = "failed"
+        try:
+            self._train()
+            status = "complete"
+        except DivergedError:
+            status = "diverged"
+            raise
+        except Interrupted:
+            status = "interrupted"
+            raise
+        except KeyboardInterrupt:
+            status = "interrupted"
+            raise self._stopped_at_once() from None
+        finally:
+            seconds = self.state.seconds
+            self.audience.emit("end", self.state.step, {"status": status, "seconds": seconds})
+        with explained("Marking the run as complete", self.job.run.checkpoints):
+            replace_file(self.job.run.checkpoints / COMPLETE, json.dumps({"step": self.state.step}) + "\n")
+        return Finish(self.state.step, seconds, "complete")
+
+    def _begin(self, found: Found | None) -> None:
+        """Start at the first step or go on from a checkpoint, and say so."""
+        job, state = self.job, self.state
+        if found is None:
+            seed_generators(job.seed)
+        else:
+            state.restore(found.snapshot)
+            self.last_save, self.saved_step = str(found.path), state.step
+        state.model.train()
+        self.audience.truncate(state.events_offset)
+        recipe = json.loads(job.recipe_json)
+        about = {key: recipe[key] for key in ("name", "family") if key in recipe}
+        about |= {
+            "parameters": sum(p.numel() for p in state.model.parameters()),
+            **job.policy.describe(),
+            "total_steps": job.train.steps,
+            "tokens_per_step": job.train.batch_size * job.train.window,
+            "resumed_from": None if found is None else state.step,
+        }
+        self.audience.emit("start", state.step, about)
+        for reason in () if found is None else found.skipped:
+            message = f"A damaged checkpoint was passed over; going on from step {state.step}. {reason}"
+            self.audience.emit("warning", state.step, {"message": message})
+
+    def _train(self) -> None:
+        state, settings = self.state, self.job.train
+        if state.step > 0:
+            # A checkpoint is taken before the probes of its step, so they are still to be run.
+            self._measure()
+        while state.step < settings.steps:
+            self._one_step()
+            last = state.step == settings.steps
+            if last or state.step % settings.save_every == 0:
+                self._save()
+            self._stop_if_asked()
+            self._measure()
+
+    def _one_step(self) -> None:
+        job, state = self.job, self.state
+        began = time.perf_counter()
+        clock = Clock(state.step, job.train.steps)
+        state.optimizer.zero_grad(set_to_none=True)
+        batches = job.stream.batches(state.step)
+        totals = accumulate(state.model, job.objective, batches, state.carry, clock, job.policy)
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        reading = look(totals, gradients)
+        refuse_divergence(reading, clock, self.last_save or "none yet")
+        clipped = clip(gradients, reading.grad_norm, job.optim.clip_norm)
+        rate = learning_rate(state.step, job.optim, job.train.steps)
+        for group in state.optimizer.param_groups:
+            group["lr"] = rate
+        state.optimizer.step()
+        if state.average is not None:
+            state.average.update(state.step)
+        state.carry = totals.carry
+        state.step += 1
+        state.tokens += reading.num_targets
+        told = {"loss": reading.loss, **reading.metrics}
+        own = job.objective.update(told, Clock(state.step, job.train.steps))
+        seconds = time.perf_counter() - began
+        state.seconds += seconds
+        event: dict[str, Any] = {
+            **reading.metrics,
+            **own,
+            "loss": reading.loss,
+            "lr": rate,
+            "grad_norm": reading.grad_norm,
+            "grad_norm_clipped": clipped,
+            "tokens": state.tokens,
+            "tokens_per_second": reading.num_targets / seconds,
+            "seconds": state.seconds,
+        }
+        self.audience.emit("step", state.step, event)
+        state.events_offset = self.audience.offset(state.events_offset)
+
+    def _measure(self) -> None:
+        """Run the probes that are due at this step; all of them at the last."""
+        state = self.state
+        last = state.step == self.job.train.steps
+        for probe in self.job.probes:
+            if last or (probe.every and state.step % probe.every == 0):
+                with undisturbed(), torch.no_grad(), self._as_kept():
+                    data = probe.run(state.model, Clock(state.step, self.job.train.steps))
+                self.audience.emit(probe.kind, state.step, data)
+                self._stop_if_asked(unless_done=probe is self.job.probes[-1])
+
+    @contextlib.contextmanager
+    def _as_kept(self) -> Iterator[None]:
+        """The model in eval mode with the weights that would be kept, and afterwards exactly as before."""
+        modes = [(module, module.training) for module in self.state.model.modules()]
+        average = self.state.average
+        self.state.model.eval()
+        try:
+            with contextlib.nullcontext() if average is None else average.swapped():
+                yield
+        finally:
+            for module, mode in modes:
+                module.training = mode
+
+    def _save(self) -> None:
+        state, run = self.state, self.job.run
+        if run.events.exists():
+            with explained("Writing the events to the disk", run.path):
+                sync_file(run.events)
+        saved = self.store.save(state.snapshot())
+        self.last_save, self.saved_step = str(saved.path), state.step
+        data = {"path": str(saved.path), "bytes": saved.bytes, "seconds": saved.seconds}
+        self.audience.emit("checkpoint", state.step, data)
+
+    def _stop_if_asked(self, unless_done: bool = False) -> None:
+        reason = self.stop.reason()
+        state, total = self.state, self.job.train.steps
+        if reason is None or (unless_done and state.step == total):
+            return
+        if self.saved_step != state.step:
+            self._save()
+        self.stop.honoured()
+        raise Interrupted(
+            f"Stopped by {reason} after step {state.step} of {total}; everything is saved in {self.last_save}.",
+            f"Give the same command again, with --run {self.job.run.path}, to go on as if nothing had happened.",
+        )
+
+    def _stopped_at_once(self) -> Interrupted:
+        kept = f"The last checkpoint is {self.last_save}." if self.last_save else "Nothing was saved yet."
+        return Interrupted(
+            f"Stopped at once, during step {self.state.step + 1} of {self.job.train.steps}. {kept}",
+            f"Give the same command again, with --run {self.job.run.path}, to go on from there.",
+        )
+
+
+def _refuse_lost_checkpoints(run: RunDirectory) -> None:
+    """A run that once saved and has nothing left must not start over as if it were new.
+
+    Raises:
+        ResourceError: the events tell of a checkpoint.
+    """
+    saved = [event["step"] for event in run.read_events() if event.get("kind") == "checkpoint"]
+    if saved:
+        raise ResourceError(
+            f"{run.events} tells of a checkpoint at step {saved[-1]}, but {run.checkpoints} holds none.",
+            "Bring it back from a backup, or delete the run directory to start over.",
+        )

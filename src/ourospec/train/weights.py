@@ -1,0 +1,73 @@
+"""The weights of a run, for everyone who does not train it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ourospec.errors import ResourceError
+from ourospec.runs import RunDirectory
+from ourospec.train.checkpoint import AVERAGE, RECORD, WEIGHTS, all_damaged, list_checkpoints
+from ourospec.train.manifest import Damaged, check_files, read_manifest
+
+
+class WeightsOrigin(NamedTuple):
+    """Where weights come from."""
+
+    path: Path
+    step: int
+    """Optimiser steps they have behind them."""
+    tokens: int
+    """Targets they were trained on."""
+    seconds: float
+    """Time spent in training steps."""
+    averaged: bool
+    """Whether these are the averaged weights."""
+    skipped: tuple[str, ...]
+    """What was wrong with newer checkpoints, if anything."""
+
+
+def load_weights(run: RunDirectory) -> tuple[dict[str, Tensor], WeightsOrigin]:
+    """The weights to judge and to use: those of the newest whole checkpoint, averaged where it has an average.
+
+    Safe beside a running training: nothing is written, no lock is taken.
+
+    Returns:
+        A complete state dict on the CPU (a shared tensor under all its names), and where it comes from.
+
+    Raises:
+        ResourceError: there is no checkpoint yet, or all are damaged.
+    """
+    folders = list_checkpoints(run)
+    skipped: list[str] = []
+    for folder in reversed(folders):
+        try:
+            manifest = read_manifest(folder)
+            check_files(folder, manifest, only=frozenset((WEIGHTS, AVERAGE, RECORD)))
+            record = json.loads((folder / RECORD).read_text())
+            tensors = load_file(folder / WEIGHTS)
+            averaged = AVERAGE in manifest.files
+            if averaged:
+                tensors.update(load_file(folder / AVERAGE))
+        except (Damaged, OSError) as reason:
+            skipped.append(f"{folder.name}: {reason}")
+            continue
+        for alias, name in record["aliases"].items():
+            tensors[alias] = tensors[name]
+        origin = WeightsOrigin(
+            folder, manifest.step, record["tokens"], record["seconds"], averaged, tuple(skipped)
+        )
+        return tensors, origin
+    if list_checkpoints(run) != folders:
+        # A training dropped the old ones while we read; the new ones are there now.
+        return load_weights(run)
+    if skipped:
+        raise all_damaged(run, skipped)
+    raise ResourceError(
+        f"{run.path} has no checkpoint yet.",
+        "Let the training come to its first save (train.save_every steps), or interrupt it with Ctrl-C: it saves.",
+    )
