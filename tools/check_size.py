@@ -76,9 +76,7 @@ def check(root: Path, exceptions: dict[str, str]) -> list[Finding]:
             classes += read_classes(name, tree)
     found += check_configs(classes)
     covered = {finding.subject for finding in found}
-    needless = [
-        Finding(s, 1, "an exception that is no longer needed") for s in exceptions if s not in covered
-    ]
+    needless = [Finding(s, 1, "a needless exception") for s in exceptions if s not in covered]
     return [f for f in found if not exceptions.get(f.subject)] + needless
 
 

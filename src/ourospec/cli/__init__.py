@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 import sys
 
+from ourospec import __version__
+
 VERBS = {
     "train": "train a preset, or go on with a run",
     "generate": "continue a text with a trained run, and show how long each token was thought about",
@@ -50,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
             import traceback
 
             traceback.print_exc()
-        return report_failure(error, ["ouro", *arguments])
+        return report_failure(error, arguments)
 
 
 def dispatch(arguments: list[str]) -> int:
@@ -66,9 +68,7 @@ def dispatch(arguments: list[str]) -> int:
         width = max(map(len, VERBS))
         print(USAGE.format(verbs="\n".join(f"  {verb:{width}}  {what}" for verb, what in VERBS.items())))
     elif first in ("-V", "--version"):
-        from importlib.metadata import version
-
-        print(f"ouro {version('ourospec')}")
+        print(f"ouro {__version__}")
     elif first in VERBS:
         importlib.import_module(f"ourospec.cli.{first}").main(rest)
     else:

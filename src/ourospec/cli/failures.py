@@ -7,6 +7,7 @@ import os
 import shlex
 import sys
 
+from ourospec.cli.program import as_typed, program
 from ourospec.errors import Interrupted, OuroError, ResourceError
 
 UNEXPECTED = 1
@@ -17,7 +18,7 @@ def report_failure(error: BaseException, command: list[str]) -> int:
 
     Args:
         error: what the verb raised.
-        command: the command line as typed, for the advice.
+        command: the arguments as typed, for the advice.
     """
     if isinstance(error, SystemExit):
         return exit_status(error)
@@ -28,11 +29,11 @@ def report_failure(error: BaseException, command: list[str]) -> int:
         return 0
     known = error if isinstance(error, OuroError) else recognise(error)
     if known is None:
-        again = shlex.join([command[0], "--debug", *command[1:]])
+        again = shlex.join([program(), *command, "--debug"])
         say(f"{type(error).__name__}: {error}", "unexpected error")
         say(f"This is a defect of ouro. The traceback, for a report:  {again}")
         return UNEXPECTED
-    say(str(known), "stopped" if isinstance(known, Interrupted) else "error")
+    say(as_typed(str(known)), "stopped" if isinstance(known, Interrupted) else "error")
     return known.exit_code
 
 
@@ -52,7 +53,7 @@ def recognise(error: BaseException) -> OuroError | None:
         first_line = (str(error) or type(error).__name__).splitlines()[0]
         return ResourceError(
             f"Out of memory: {first_line}",
-            "Try a smaller --train.micro_batch_size (same result, less memory) or --train.window; "
+            "Try a smaller --train.micro-batch-size (same result, less memory) or --train.window; "
             "`ouro plan PRESET` shows what takes the memory.",
         )
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -35,6 +35,8 @@ def likeness(word: str, name: str, description: str = "") -> float:
     word, name = normal(word), normal(name)
     last_word, last_name = last_part(word), last_part(name)
     score = max(ratio(word, name), 0.95 * ratio(last_word, last_name))
+    if len(word) > 1 and name.startswith(word):
+        score = max(score, 0.85)
     parts = [part for part in re.split(r"[_.]", last_word) if part]
     if len(parts) > 1 and "".join(part[0] for part in parts) == last_name:
         score = max(score, 0.9)

@@ -1,0 +1,163 @@
+"""`ouro generate RUN --prompt "..."`: continue a text, and show how long each token was thought about."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from ourospec.cli.options import parse_options
+from ourospec.cli.output import print_json
+
+if TYPE_CHECKING:
+    from ourospec.serve.session import Generation
+    from ourospec.serve.text import Piece
+
+DEPTHS = ((1.0, 33), (1.5, 38), (2.0, 226), (3.0, 208), (float("inf"), 197))
+"""(mean passes per layer at most, colour of the 256 of a terminal): from quick blue to thoughtful red."""
+
+
+@dataclass(frozen=True)
+class GenerateOptions:
+    """Continue a text with a trained run. The same options give the same text."""
+
+    run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN", help="Run directory.")]
+    prompt: Annotated[str, tyro.conf.arg(help="What to continue; nothing begins a new document.")] = ""
+    max_new_tokens: Annotated[int, tyro.conf.arg(help="Tokens at most.")] = 200
+    temperature: Annotated[
+        float, tyro.conf.arg(help="Below 1 favours likely tokens; 0 always takes the likeliest.")
+    ] = 0.8
+    top_k: Annotated[int, tyro.conf.arg(help="Keep so many of the likeliest tokens; 0 keeps all.")] = 0
+    top_p: Annotated[
+        float, tyro.conf.arg(help="Keep the likeliest tokens up to this probability; 1 keeps all.")
+    ] = 0.95
+    min_p: Annotated[
+        float, tyro.conf.arg(help="Keep tokens at least this share as likely as the likeliest; 0 keeps all.")
+    ] = 0.0
+    seed: Annotated[int, tyro.conf.arg(help="Of the draws.")] = 0
+    stop: Annotated[
+        tyro.conf.UseAppendAction[tuple[str, ...]],
+        tyro.conf.arg(metavar="S", help="End the text before this; may be given several times."),
+    ] = ()
+    max_passes: Annotated[
+        int | None, tyro.conf.arg(help="Passes per token and layer at most; None: as trained.")
+    ] = None
+    threshold: Annotated[
+        float | None,
+        tyro.conf.arg(help="Survival under which a token leaves its layer, 0 to 1; None: as trained."),
+    ] = None
+    depth: Annotated[bool, tyro.conf.arg(help="Colour each token by the passes it took.")] = False
+    json: Annotated[bool, tyro.conf.arg(help="Print one JSON document instead of the text.")] = False
+
+
+def main(arguments: list[str]) -> None:
+    """Generate and print, token by token."""
+    options = parse_options(GenerateOptions, arguments, "generate")
+    from ourospec.cli.loading import load_run
+    from ourospec.cli.overrides import validate
+    from ourospec.contracts import Effort
+    from ourospec.serve.sampling import Sampling
+
+    names = ("temperature", "top_k", "top_p", "min_p")
+    sampling = validate(Sampling, {name: getattr(options, name) for name in names}, "ouro generate")
+    effort = Effort(max_passes=options.max_passes, threshold=options.threshold)
+    loaded = load_run(options.run)
+    printer = None if options.json else Printer(options.depth, sys.stdout.isatty())
+    if printer:
+        printer.begin(options.prompt)
+    start = time.perf_counter()
+    generation = loaded.generate(
+        options.prompt,
+        max_new_tokens=options.max_new_tokens,
+        sampling=sampling,
+        seed=options.seed,
+        stop=options.stop,
+        effort=effort,
+        on_piece=printer.piece if printer else None,
+    )
+    seconds = time.perf_counter() - start
+    if printer:
+        printer.end(generation, seconds)
+    else:
+        print_json(as_data(options.prompt, generation, seconds))
+
+
+class Printer:
+    """Writes the text as it comes.
+
+    Args:
+        depth: mark each token with its passes, mean over the layers.
+        colours: mark by colour; otherwise by a number behind the token, ‹1.5›.
+    """
+
+    def __init__(self, depth: bool, colours: bool) -> None:
+        self.depth, self.colours = depth, colours
+
+    def begin(self, prompt: str) -> None:
+        """The legend and the prompt, in grey."""
+        if self.depth:
+            print(self.legend() + "\n")
+        self.write(f"\033[90m{prompt}\033[0m" if self.colours else prompt)
+
+    def legend(self) -> str:
+        """What the colours or the numbers mean."""
+        if not self.colours:
+            return "Passes per layer, on average, stand behind each token: ‹1.5›"
+        names, below = [], 0.0
+        for limit, colour in DEPTHS:
+            name = (
+                f"over {below:g}" if limit == float("inf") else f"{limit:g}" if not below else f"to {limit:g}"
+            )
+            names.append(f"\033[38;5;{colour}m{name}\033[0m")
+            below = limit
+        return "Passes per layer: " + "  ".join(names)
+
+    def piece(self, piece: Piece) -> None:
+        """One token."""
+        if not piece.text or not self.depth:
+            self.write(piece.text)
+            return
+        mean = mean_passes([piece.passes])
+        if self.colours:
+            colour = next(colour for limit, colour in DEPTHS if mean <= limit)
+            self.write(f"\033[38;5;{colour}m{piece.text}\033[0m")
+        else:
+            self.write(f"{piece.text}‹{mean:.1f}›")
+
+    def end(self, generation: Generation, seconds: float) -> None:
+        """What it took, on stderr: stdout is the text."""
+        self.write("\n")
+        number = len(generation.tokens)
+        mean = mean_passes(generation.passes)
+        print(
+            f"[{number} tokens, {mean:.2f} passes per layer, {number / max(seconds, 1e-9):.0f} tokens/s]",
+            file=sys.stderr,
+        )
+
+    def write(self, text: str) -> None:
+        """At once, without a newline."""
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+
+def mean_passes(passes: Any) -> float:
+    """Mean over tokens and layers; 0 where there are none. passes [n][L]."""
+    flat = [count for layers in passes for count in layers]
+    return sum(flat) / len(flat) if flat else 0.0
+
+
+def as_data(prompt: str, generation: Generation, seconds: float) -> dict[str, Any]:
+    """What `--json` prints."""
+    return {
+        "prompt": prompt,
+        "text": generation.text,
+        "finish": generation.finish,
+        "tokens": generation.tokens,
+        "pieces": generation.pieces,
+        "passes": generation.passes,
+        "mean_passes": mean_passes(generation.passes),
+        "seconds": seconds,
+    }

@@ -1,0 +1,161 @@
+"""`ouro plan PRESET`: what a run would cost here, without training it."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from ourospec.cli.output import count, duration, print_json, print_section, size
+from ourospec.cli.program import as_typed
+from ourospec.errors import ConfigError
+from ourospec.runs import RunDirectory
+
+if TYPE_CHECKING:
+    from ourospec.recipe import Recipe
+    from ourospec.train.loop import Job
+
+USAGE = """usage: ouro plan PRESET [--no-measure] [--json] [--field.name VALUE ...]
+
+Say what a run would take, without training it: parameters by part, FLOPs per token, memory at its peak, disk,
+and hours on this machine, estimated from ten seconds of measuring.
+
+  PRESET         a name that `ouro presets` lists, a run directory, or a recipe.json
+  --no-measure   do not measure: no hours, and memory without activations
+  --json         print one JSON document
+
+Every setting of the recipe is an option, as in ouro train:
+
+  ouro plan adaptive_lm/small --train.micro-batch-size 8
+
+The settings of a preset, with units and defaults:  ouro plan PRESET --help"""
+
+SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class PlanOptions:
+    """What is not part of the recipe."""
+
+    no_measure: Annotated[
+        bool,
+        tyro.conf.arg(help="No measuring: no hours, memory without activations.", help_behavior_hint=""),
+    ] = False
+    json: Annotated[bool, tyro.conf.arg(help="Print one JSON document.", help_behavior_hint="")] = False
+
+
+def main(arguments: list[str]) -> None:
+    """Plan, and print."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(as_typed(USAGE))
+        return
+    start, *overrides = arguments
+    if start.startswith("-"):
+        raise ConfigError(f"{start} stands where the preset should.", "Write: ouro plan PRESET [options]")
+    from ourospec.cli.overrides import parse_overrides
+    from ourospec.cli.train import find_recipe
+
+    recipe, options = parse_overrides(
+        find_recipe(start),
+        overrides,
+        prog=f"ouro plan {shlex.quote(start)}",
+        hidden=("family", "name"),
+        extras=PlanOptions,
+    )
+    if not (options.json or options.no_measure):
+        print(f"Measuring for about {duration(SECONDS)} ...\n", flush=True)
+    figures = estimate(recipe, 0.0 if options.no_measure else SECONDS)
+    if options.json:
+        print_json(figures)
+    else:
+        show(start, recipe, figures)
+
+
+def estimate(recipe: Recipe, seconds: float) -> dict[str, Any]:
+    """The plan as JSON-ready data: bytes, seconds, FLOPs. 0 seconds: what is known without measuring."""
+    with tempfile.TemporaryDirectory() as folder:
+        job = recipe.assemble(RunDirectory(Path(folder)), ())
+        return measured(job, seconds) if seconds else unmeasured(job)
+
+
+def measured(job: Job, seconds: float) -> dict[str, Any]:
+    """Everything, with times and memory from a few micro-batches."""
+    from ourospec.measure.plan import Workload, plan_run
+
+    work = Workload(
+        model=job.model,
+        objective=job.objective,
+        stream=job.stream,
+        policy=job.policy,
+        optim=job.optim,
+        steps=job.train.steps,
+        window=job.train.window,
+        keep_checkpoints=job.train.keep_checkpoints,
+    )
+    return plan_run(work, seconds).as_data()
+
+
+def unmeasured(job: Job) -> dict[str, Any]:
+    """What the model's structure alone says."""
+    from ourospec.measure.cost import checkpoint_bytes, memory_plan, parameters_by_part
+
+    model: Any = job.model
+    averaged = job.optim.ema_decay > 0
+    parts = parameters_by_part(model)
+    cost = model.cost((job.train.window + 1) / 2)
+    checkpoint = checkpoint_bytes(model, averaged=averaged)
+    memory = memory_plan(model, 0, averaged=averaged)
+    return {
+        "parameters": parts,
+        "parameters_total": sum(parts.values()),
+        "tokens_per_step": job.train.batch_size * job.train.window,
+        "flops_per_token": cost.uniform(1),
+        "flops_per_further_pass": sum(cost.later_pass),
+        "memory": {
+            "weights": memory.weights,
+            "gradients": memory.gradients,
+            "optimizer": memory.optimizer,
+            "average": memory.average,
+        },
+        "memory_total": memory.total,
+        "checkpoint": checkpoint,
+        "disk": checkpoint * (job.train.keep_checkpoints + 1),
+    }
+
+
+def show(start: str, recipe: Recipe, figures: Mapping[str, Any]) -> None:
+    """Print for a person."""
+    whole = figures["parameters_total"]
+    parts = [(name, f"{count(n):>8}  {n / whole:4.0%}") for name, n in figures["parameters"].items()]
+    print_section(f"Parameters of {start}", [*parts, ("all", f"{count(whole):>8}")])
+    tokens = figures["tokens_per_step"] * recipe.train.steps
+    further = figures["flops_per_further_pass"]
+    flops = [("one pass per layer", f"{count(figures['flops_per_token'])}FLOP forward")]
+    if further:
+        flops.append(("each further pass", f"{count(further)}FLOP"))
+    print_section("Per token", flops)
+    memory = [(name, size(n)) for name, n in figures["memory"].items() if n]
+    total = size(figures["memory_total"])
+    note = "" if "pace" in figures else ", activations not counted: they need the measurement"
+    print_section("Memory at the peak", [*memory, ("all", f"{total}{note}")])
+    free = size(shutil.disk_usage(Path.cwd()).free)
+    disk = (
+        f"{size(figures['disk'])} at most, a checkpoint being {size(figures['checkpoint'])}; {free} are free"
+    )
+    print_section("Disk", [("checkpoints", disk)])
+    rows = [("work", f"{recipe.train.steps:,} steps, {count(tokens)}tokens")]
+    if "seconds" in figures:
+        speed = figures["tokens_per_second"]
+        spread = figures["pace"]["spread"]
+        rows += [
+            ("speed here", f"{speed:,.0f} tokens/s (times of single micro-batches spread by {spread:.0%})"),
+            ("whole run", f"{duration(figures['seconds'])}, evaluations and samples not counted"),
+        ]
+    print_section("Time", rows)
+    print(as_typed(f"Train it:  ouro train {shlex.quote(start)}"))

@@ -1,0 +1,129 @@
+"""`ouro train PRESET [--field.name VALUE ...]`: train, or go on with a run."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from ourospec.cli.program import as_typed
+from ourospec.errors import ConfigError
+from ourospec.runs import RunDirectory
+
+if TYPE_CHECKING:
+    from ourospec.contracts import Observer
+    from ourospec.recipe import Recipe
+
+USAGE = """usage: ouro train PRESET [--run DIR] [--field.name VALUE ...]
+
+Train a preset, or go on with a run that was stopped: the same command resumes it.
+
+  PRESET            a name that `ouro presets` lists, a run directory, or a recipe.json
+  --run DIR         run directory [runs/FAMILY-PRESET]
+  --print-config    print the resolved recipe as JSON, and do nothing
+  --quiet           print nothing but warnings
+
+Every setting of the recipe is an option, for example
+
+  ouro train adaptive_lm/tiny --train.steps 200 --optim.lr 1e-3 --model.width 128
+  ouro train adaptive_lm/tiny --data.source files --data.source.paths book.txt
+
+The settings of a preset, with units and defaults:  ouro train PRESET --help"""
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What is not part of the recipe."""
+
+    run: Annotated[
+        str, tyro.conf.arg(help="Run directory.", help_behavior_hint="(default: runs/FAMILY-PRESET)")
+    ] = ""
+    print_config: Annotated[
+        bool, tyro.conf.arg(help="Print the resolved recipe as JSON, and do nothing.", help_behavior_hint="")
+    ] = False
+    quiet: Annotated[bool, tyro.conf.arg(help="Print nothing but warnings.", help_behavior_hint="")] = False
+
+
+def main(arguments: list[str]) -> None:
+    """Train, and print what is worth trying next.
+
+    Raises:
+        OuroError: anything that a person can do something about, see ourospec.errors.
+    """
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(as_typed(USAGE))
+        return
+    start, *overrides = arguments
+    if start.startswith("-"):
+        raise ConfigError(
+            f"{start} stands where the preset should.", "Write: ouro train PRESET --field.name VALUE"
+        )
+    recipe, options = resolve(start, overrides)
+    if options.print_config:
+        print(recipe.to_json(), end="")
+        return
+    from ourospec import api
+
+    run = RunDirectory(run_path(start, recipe, options))
+    api.train(recipe, run.path, observers=observers(run) if options.quiet else None)
+    if not options.quiet:
+        print(next_commands(run))
+
+
+def resolve(start: str, overrides: Sequence[str]) -> tuple[Recipe, TrainOptions]:
+    """The recipe of a preset, run directory or recipe.json, with what the command line changes about it."""
+    from ourospec.cli.overrides import parse_overrides
+
+    return parse_overrides(
+        find_recipe(start),
+        overrides,
+        prog=f"ouro train {shlex.quote(start)}",
+        hidden=("family", "name"),
+        extras=TrainOptions,
+    )
+
+
+def find_recipe(start: str) -> Recipe:
+    """A preset's recipe, or the one that a run directory or a file holds.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    from ourospec.cli.presets import find_preset
+
+    path = Path(start)
+    if (path / "recipe.json").is_file() or path.is_file():
+        import ourospec.families  # noqa: F401  (makes their recipes readable)
+        from ourospec.recipe import read_recipe
+
+        return read_recipe(RunDirectory(path if path.is_dir() else path.parent))
+    return find_preset(start)
+
+
+def run_path(start: str, recipe: Recipe, options: TrainOptions) -> Path:
+    """Where the run lives: as asked, or the run directory that was named, or by the preset's name."""
+    if options.run:
+        return Path(options.run)
+    if (Path(start) / "recipe.json").is_file():
+        return Path(start)
+    return Path("runs") / f"{recipe.family}-{recipe.name}"
+
+
+def observers(run: RunDirectory) -> list[Observer]:
+    """Those of a quiet run."""
+    raise NotImplementedError
+
+
+def next_commands(run: RunDirectory) -> str:
+    """Three commands worth trying, as they can be typed here."""
+    path = shlex.quote(str(run.path))
+    commands = [
+        f"ouro generate {path} --prompt 'def ' --depth",
+        f"ouro evaluate {path}",
+        f"ouro report {path} --open",
+    ]
+    return as_typed("\nTry next:\n" + "\n".join(f"  {command}" for command in commands))
