@@ -48,13 +48,13 @@ def test_an_unexplained_matrix_is_refused() -> None:
 def test_executed_counts_first_and_later_passes() -> None:
     cost = ModelCost(fixed=100.0, first_pass=(10.0, 20.0), later_pass=(4.0, 8.0))
     assert cost.uniform() == 130.0
-    assert cost.executed([1, 3]) == 100 + 10 + 20 + 2 * 8
-    assert cost.executed([1.5, 1]) == 100 + 10 + 0.5 * 4 + 20
-    assert cost.uniform(2) == cost.executed([2, 2])
+    assert cost.executed([1.0, 3.0]) == 100 + 10 + 20 + 2 * 8
+    assert cost.executed([1.5, 1.0]) == 100 + 10 + 0.5 * 4 + 20
+    assert cost.uniform(2.0) == cost.executed([2.0, 2.0])
 
 
 def test_layers_must_match() -> None:
     with pytest.raises(ValueError, match="2 layers"):
         ModelCost(0.0, (1.0, 2.0), (1.0,))
     with pytest.raises(ValueError, match="zip"):
-        ModelCost(0.0, (1.0,), (1.0,)).executed([1, 1])
+        ModelCost(0.0, (1.0,), (1.0,)).executed([1.0, 1.0])

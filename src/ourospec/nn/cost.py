@@ -44,9 +44,9 @@ class ModelCost:
         layers = zip(self.first_pass, self.later_pass, passes, strict=True)
         return self.fixed + sum(first + (p - 1) * later for first, later, p in layers)
 
-    def uniform(self, passes: float = 1) -> float:
+    def uniform(self, passes: float = 1.0) -> float:
         """FLOPs per token when every layer runs the same number of passes."""
-        return self.executed([passes] * len(self.first_pass))
+        return self.executed([float(passes)] * len(self.first_pass))
 
 
 def matmul_flops(module: nn.Module) -> int:

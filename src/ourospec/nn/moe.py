@@ -70,8 +70,8 @@ class MoE(nn.Module):
 
     def _imbalance(self, probabilities: Tensor, chosen: Tensor) -> Tensor:
         experts = self.config.experts
-        share = torch.bincount(chosen.flatten(), minlength=experts) / chosen.numel()
-        return experts * (share.to(probabilities.dtype) * probabilities.mean(0)).sum()
+        share = torch.bincount(chosen.flatten(), minlength=experts).to(probabilities.dtype) / chosen.numel()
+        return experts * (share * probabilities.mean(0)).sum()
 
     def flops_per_row(self) -> int:
         """Multiply-adds counted twice, for the experts that one token really visits."""

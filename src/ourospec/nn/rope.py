@@ -1,4 +1,9 @@
-"""Rotary position embedding (Su et al. 2021, arXiv 2104.09864), on all of a head or only its first part."""
+"""Rotary position embedding (Su et al. 2021, arXiv 2104.09864), on all of a head or only its first part.
+
+Letters: B rows, T positions, N heads, d width of a head, r half of the coordinates that are turned.
+"""
+
+from __future__ import annotations
 
 import torch
 from jaxtyping import Float
@@ -23,45 +28,63 @@ class Rotary(nn.Module):
     def tables(
         self, start: int, length: int, device: torch.device, dtype: torch.dtype
     ) -> tuple[Float[Tensor, "T 1 r"], Float[Tensor, "T 1 r"]]:
-        """Cosines and sines of positions start to start + length, r being half the rotated coordinates."""
+        """Cosines and sines of positions start to start + length."""
         end, key = start + length, (device, dtype)
         known = self._tables.get(key)
         if known is None or known[0].shape[0] < end:
             # Grown by doubling, and in float64 on the host, so that late positions keep their phase anywhere.
             positions = torch.arange(max(end, 2 * known[0].shape[0] if known else 0), dtype=torch.float64)
-            exponents = torch.arange(0, self.rotated, 2, dtype=torch.float64) / self.rotated
+            exponents = torch.arange(0, self.rotated, 2, dtype=torch.float64) / max(self.rotated, 1)
             angles = positions[:, None, None] * self.base**-exponents
             known = self._tables[key] = (angles.cos().to(device, dtype), angles.sin().to(device, dtype))
         return known[0][start:end], known[1][start:end]
 
-    def forward(self, x: Float[Tensor, "B T H d"], start: int = 0) -> Float[Tensor, "B T H d"]:
-        """Turn x, whose first position is `start`."""
-        if self.rotated == 0:
-            return x
+    def forward(
+        self, x: Float[Tensor, "B T N d"], turned: int, start: int = 0
+    ) -> tuple[Float[Tensor, "B turned T d"], Float[Tensor, "B rest T d"]]:
+        """The first `turned` heads turned and the others as they are, both with heads before positions.
+
+        Args:
+            start: position of the first row of x.
+        """
         cos, sin = self.tables(start, x.shape[1], x.device, x.dtype)
-        return _Rotate.apply(x, cos, sin)  # pyright: ignore[reportReturnType]
+        first, rest = _SplitHeads.apply(x, cos, sin, turned)  # pyright: ignore[reportGeneralTypeIssues]
+        return first.transpose(0, 1), rest.transpose(0, 1)
 
 
-class _Rotate(torch.autograd.Function):
-    """(a, b) -> (a cos − b sin, b cos + a sin) on the halves of the rotated part; backward turns back."""
+class _SplitHeads(torch.autograd.Function):
+    """[B, T, N, d] -> [turned, B, T, d], [N − turned, B, T, d], each contiguous: turn, split and transpose in one go.
+
+    Heads come first so that any run of them is one block of memory, which batched matrix products want. As
+    separate steps, autograd's backward would copy every gradient three times.
+    """
 
     @staticmethod
-    def forward(ctx, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    def forward(ctx, x: Tensor, cos: Tensor, sin: Tensor, turned: int) -> tuple[Tensor, Tensor]:  # noqa: ANN001
+        rows, length, heads, width = x.shape
+        first = x.new_empty(turned, rows, length, width)
+        rest = x.new_empty(heads - turned, rows, length, width)
+        _turn(x[:, :, :turned], first.permute(1, 2, 0, 3), cos, sin, 1.0)
+        rest.permute(1, 2, 0, 3).copy_(x[:, :, turned:])
         ctx.save_for_backward(cos, sin)
-        return _turn(x, cos, sin, 1.0)
+        return first, rest
 
     @staticmethod
-    def backward(ctx, *grads: Tensor):
+    def backward(ctx, *grads: Tensor):  # noqa: ANN001, ANN205
+        first, rest = grads
         cos, sin = ctx.saved_tensors
-        return _turn(grads[0], cos, sin, -1.0), None, None
+        turned, rows, length, width = first.shape
+        grad = first.new_empty(rows, length, turned + rest.shape[0], width)
+        _turn(first.permute(1, 2, 0, 3), grad[:, :, :turned], cos, sin, -1.0)
+        grad[:, :, turned:].copy_(rest.permute(1, 2, 0, 3))
+        return grad, None, None, None
 
 
-def _turn(x: Tensor, cos: Tensor, sin: Tensor, sign: float) -> Tensor:
+def _turn(x: Tensor, out: Tensor, cos: Tensor, sin: Tensor, sign: float) -> None:
+    """out = (a cos − b sin, b cos + a sin) of the halves of the turned part, and the rest of x."""
     half = cos.shape[-1]
     a, b = x[..., :half], x[..., half : 2 * half]
-    y = torch.empty_like(x)
-    torch.mul(a, cos, out=y[..., :half]).addcmul_(b, sin, value=-sign)
-    torch.mul(b, cos, out=y[..., half : 2 * half]).addcmul_(a, sin, value=sign)
+    torch.mul(a, cos, out=out[..., :half]).addcmul_(b, sin, value=-sign)
+    torch.mul(b, cos, out=out[..., half : 2 * half]).addcmul_(a, sin, value=sign)
     if 2 * half < x.shape[-1]:
-        y[..., 2 * half :] = x[..., 2 * half :]
-    return y
+        out[..., 2 * half :] = x[..., 2 * half :]

@@ -1,0 +1,200 @@
+"""The public interface, for notebooks and scripts as for the command line. Stable within a major version."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ourospec.contracts import Effort, Observer
+from ourospec.data.text import TextData, open_heldout
+from ourospec.data.tokenizers import Tokenizer, load_tokenizer
+from ourospec.device import DeviceName, DevicePolicy, choose_device
+from ourospec.errors import ConfigError, DataError
+from ourospec.families import PRESETS
+from ourospec.measure.likelihood import choose_documents, score_documents
+from ourospec.measure.report import write_report
+from ourospec.recipe import Recipe, TextRecipe, read_recipe
+from ourospec.runs import RunDirectory, open_run
+from ourospec.serve.sampling import Sampling
+from ourospec.serve.session import Generation, Piece, generate
+from ourospec.telemetry.environment import write_environment
+from ourospec.telemetry.jsonl import JsonlObserver
+from ourospec.telemetry.samples import SampleFiles
+from ourospec.train.loop import Finish, fit
+from ourospec.train.weights import WeightsOrigin, load_weights
+
+
+class Score(NamedTuple):
+    """How well a model foretells a text."""
+
+    nats: float
+    """−ln p of the whole text and its end."""
+    tokens: int
+    """Targets, the end included."""
+    bits_per_byte: float
+    """nats / ln 2 / bytes of the text."""
+    mean_passes: float
+    """Executed passes per token and layer."""
+
+
+class Trace(NamedTuple):
+    """What the model computed for each position of a text."""
+
+    logits: Float[Tensor, "T V"]
+    """Of the token after each position, float32 on the CPU."""
+    passes: Int[Tensor, "L T"]
+    """Executed passes."""
+
+
+def presets() -> dict[str, Callable[[], Recipe]]:
+    """All presets by name, such as "adaptive_lm/tiny": each call makes a fresh Recipe."""
+    return dict(PRESETS)
+
+
+def train(recipe: Recipe | str, run_dir: str | Path, *, observers: Sequence[Observer] = ()) -> Finish:
+    """Train a recipe, or go on with it where the directory already holds it, and write the report.
+
+    Args:
+        recipe: a Recipe, or the name of a preset.
+        run_dir: where everything goes; see runs.RunDirectory.
+        observers: watchers beside those that write the directory's own files.
+
+    Raises:
+        OuroError: see train.loop.fit, which this calls.
+    """
+    if isinstance(recipe, str):
+        if recipe not in PRESETS:
+            raise ConfigError(f"There is no preset {recipe!r}.", f"There are: {', '.join(PRESETS)}.")
+        recipe = PRESETS[recipe]()
+    run = RunDirectory(Path(run_dir))
+    files = (JsonlObserver(run), SampleFiles(run))
+    job = recipe.assemble(run, [*files, *observers])
+    write_environment(run, job.policy.describe())
+    try:
+        return fit(job)
+    finally:
+        if run.events.exists():
+            write_report(run)
+
+
+def load(run_dir: str | Path, *, device: DeviceName = "auto") -> LoadedModel:
+    """The newest whole checkpoint of a run, ready for use.
+
+    Raises:
+        ConfigError: there is no run at that path, or its recipe cannot be read.
+        ResourceError: it has no whole checkpoint.
+    """
+    run = open_run(run_dir)
+    recipe = read_recipe(run)
+    if not isinstance(recipe, TextRecipe):
+        raise ConfigError(f"{run.path} holds a {recipe.family}, which does not read text.")
+    policy = choose_device(device, recipe.train.precision)
+    weights, origin = load_weights(run)
+    tokenizer = load_tokenizer(run.tokenizer)
+    with torch.random.fork_rng(devices=[]):
+        model = recipe.build_model(tokenizer)
+    model.load_state_dict(weights)
+    return LoadedModel(model.to(policy.device).eval(), tokenizer, recipe, policy, run, origin)
+
+
+class _Document(NamedTuple):
+    tokens: np.ndarray
+    num_bytes: int
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A trained model with everything that belongs to it. Not thread-safe."""
+
+    model: Any
+    """The torch module, a contracts.LanguageModel, in eval mode."""
+    tokenizer: Tokenizer
+    recipe: TextRecipe
+    policy: DevicePolicy
+    run: RunDirectory
+    origin: WeightsOrigin
+    """Which checkpoint the weights come from."""
+
+    def score(self, text: str, *, effort: Effort | None = None) -> Score:
+        """Score one text as one document."""
+        tokens = np.asarray(self.tokenizer.encode(text), dtype=np.int64)
+        found = self._score([_Document(tokens, len(text.encode("utf-8")))], effort)
+        nats, count, size = float(found.nats.sum()), int(found.tokens.sum()), int(found.bytes.sum())
+        bits = nats / np.log(2) / size if size else float("nan")
+        return Score(nats, count, float(bits), float(found.passes.sum(0).mean() / count))
+
+    def generate(
+        self,
+        prompt: str,
+        *,
+        max_new_tokens: int = 256,
+        sampling: Sampling | None = None,
+        seed: int = 0,
+        stop: Sequence[str] = (),
+        effort: Effort | None = None,
+        on_piece: Callable[[Piece], None] | None = None,
+    ) -> Generation:
+        """Continue a prompt; see serve.session.generate."""
+        return generate(
+            self.model,
+            self.tokenizer,
+            prompt,
+            policy=self.policy,
+            max_new_tokens=max_new_tokens,
+            sampling=sampling,
+            seed=seed,
+            stop=stop,
+            effort=effort,
+            on_piece=on_piece,
+        )
+
+    def trace(self, token_ids: Sequence[int], *, effort: Effort | None = None) -> Trace:
+        """Logits and executed passes for a row of tokens, read as they are: no end token is put in front.
+
+        Raises:
+            DataError: no tokens, or ids outside the vocabulary.
+            ConfigError: more tokens than the model reads at once.
+        """
+        outside = [token for token in token_ids if not 0 <= token < self.tokenizer.vocab_size]
+        if outside or not len(token_ids):
+            what = f"Token {outside[0]} is outside the vocabulary" if outside else "There are no tokens"
+            raise DataError(
+                f"{what}; this model knows ids 0 to {self.tokenizer.vocab_size - 1}.",
+                "Make ids with .tokenizer.encode(text).",
+            )
+        tokens = torch.tensor([list(token_ids)], device=self.policy.device)
+        with self.policy.inference(self.model):
+            output = self.model(tokens, effort=effort)
+            return Trace(self.model.logits(output.states)[0].float().cpu(), output.passes[:, 0].cpu())
+
+    def evaluate(
+        self,
+        data: TextData | None = None,
+        *,
+        most_tokens: int | None = None,
+        effort: Effort | None = None,
+    ) -> Mapping[str, Any]:
+        """Held-out figures with standard errors over documents; see measure.likelihood.Likelihood.summary.
+
+        Args:
+            data: text to score, all of it; None for the run's own held-out part.
+            most_tokens: score whole documents up to about so many tokens; None for all.
+        """
+        documents = open_heldout(data or self.recipe.data, self.tokenizer, everything=data is not None)
+        if most_tokens is not None:
+            documents = choose_documents(documents, most_tokens)
+        return self._score(documents, effort).summary()
+
+    def _score(self, documents: Any, effort: Effort | None) -> Any:
+        window = min(self.recipe.train.window, self.model.max_length)
+        rows = max(1, 4_096 // window)
+        return score_documents(
+            self.model, documents, self.tokenizer.end_id, window, self.policy, rows, effort
+        )

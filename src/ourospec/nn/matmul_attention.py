@@ -1,0 +1,76 @@
+"""Causal attention by plain matrix products, with its backward pass by hand.
+
+For half precision on a CPU, where the flash kernel is slow (figures: benchmarks/attention.py). The weights of a
+block of queries are computed against the keys up to that block's end, so the upper triangle is never touched;
+they are kept for the backward pass, which costs B·H·T·T/2 elements of memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+QUERY_BLOCK = 128
+
+
+def matmul_attention(
+    queries: Float[Tensor, "B H T d"],
+    keys: Float[Tensor, "B H S d"],
+    values: Float[Tensor, "B H S d"],
+    bias: Float[Tensor, "b 1 T S"] | None,
+) -> Float[Tensor, "B H T d"]:
+    """softmax(q kᵀ/√d + bias) v, every query i of the last T of S positions blind to keys after it.
+
+    Args:
+        bias: 0 or −inf; must forbid the keys after a query. None: all keys are allowed (T is then 1).
+    """
+    return _MatmulAttention.apply(queries, keys, values, bias)  # pyright: ignore[reportReturnType]
+
+
+def _blocks(length: int, keys: int) -> Iterator[tuple[slice, slice]]:
+    """Runs of queries, each with the keys that its last one may see."""
+    for start in range(0, length, QUERY_BLOCK):
+        end = min(start + QUERY_BLOCK, length)
+        yield slice(start, end), slice(0, keys - length + end)
+
+
+def _rows(x: Tensor) -> Tensor:
+    """[B, H, T, d] -> [H·B, T, d], free of charge where heads lie first in memory (rope.py)."""
+    return x.transpose(0, 1).reshape(-1, *x.shape[2:])
+
+
+class _MatmulAttention(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:  # noqa: ANN001
+        rows, heads = queries.shape[:2]
+        scale = queries.shape[-1] ** -0.5
+        q, k, v = _rows(queries) * scale, _rows(keys), _rows(values)
+        mixed, kept = torch.empty_like(q), []
+        for part, seen in _blocks(q.shape[1], k.shape[1]):
+            scores = torch.bmm(q[:, part], k[:, seen].transpose(1, 2))
+            if bias is not None:
+                scores.unflatten(0, (heads, rows)).add_(bias[:, 0, part, seen])
+            weights = torch.softmax(scores, dim=-1)
+            mixed[:, part] = torch.bmm(weights, v[:, seen])
+            kept.append(weights)
+        ctx.save_for_backward(q, k, v, *kept)
+        ctx.scale, ctx.layout = scale, (heads, rows)
+        return mixed.unflatten(0, (heads, rows)).transpose(0, 1)
+
+    @staticmethod
+    def backward(ctx, *grads: Tensor):  # noqa: ANN001, ANN205
+        q, k, v, *kept = ctx.saved_tensors
+        grad = _rows(grads[0])
+        grad_q, grad_k, grad_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
+        for (part, seen), weights in zip(_blocks(q.shape[1], k.shape[1]), kept, strict=True):
+            grad_weights = torch.bmm(grad[:, part], v[:, seen].transpose(1, 2))
+            grad_scores = torch.ops.aten._softmax_backward_data(grad_weights, weights, -1, weights.dtype)
+            grad_q[:, part] = torch.bmm(grad_scores, k[:, seen])
+            grad_k[:, seen].baddbmm_(grad_scores.transpose(1, 2), q[:, part])
+            grad_v[:, seen].baddbmm_(weights.transpose(1, 2), grad[:, part])
+        grad_q.mul_(ctx.scale)
+        backs = (x.unflatten(0, ctx.layout).transpose(0, 1) for x in (grad_q, grad_k, grad_v))
+        return (*backs, None)
