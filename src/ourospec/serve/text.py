@@ -70,10 +70,12 @@ class TextStream:
     def _hold(self, piece: Piece) -> None:
         self._held.append(piece)
         self._held_text += piece.text
-        ends = [at for stop in self.stop if (at := self._held_text.find(stop)) >= 0]
-        if ends:
+        # The stop string that is complete first wins, so that the text does not depend on how it was split
+        # into tokens; of two that end together, the one that begins first.
+        found = [(at + len(stop), at) for stop in self.stop if (at := self._held_text.find(stop)) >= 0]
+        if found:
             self.stopped = True
-            self._cut(min(ends))
+            self._cut(min(found)[1])
         else:
             self._release(len(self._held_text) - self._beginning_of_stop())
 

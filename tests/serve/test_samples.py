@@ -1,0 +1,26 @@
+"""Samples during training: the data of a `sample` event."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from ourospec.contracts import Clock
+from ourospec.serve.samples import sample_probe
+from ourospec.serve.session import generate
+
+
+def test_each_prompt_is_continued_with_its_own_fixed_seed(model: Any, vocabulary: Any, policy: Any) -> None:
+    prompts = ("def ", "", "def ")
+    probe = sample_probe(vocabulary, prompts, 11, policy, max_new_tokens=12)
+    data = probe(model, Clock(5, 10))
+    assert data == probe(model, Clock(9, 10))
+    assert [sample["prompt"] for sample in data["samples"]] == list(prompts)
+    assert data["samples"][0]["text"] != data["samples"][2]["text"]
+    for index, sample in enumerate(data["samples"]):
+        made = generate(model, vocabulary, prompts[index], policy=policy, max_new_tokens=12, seed=11 + index)
+        assert sample["text"] == made.text == "".join(sample["pieces"])
+        assert sample["passes"] == pytest.approx([sum(p) / len(p) for p in made.passes])
+    json.dumps(data)
