@@ -1,0 +1,114 @@
+"""The events of a run: what is in them, how they are written, how they are read back.
+
+`events.jsonl` holds one JSON object a line: {"v": version, "kind": ..., "step": ..., "time": ..., **data}. `step`
+counts finished optimiser steps, `time` is in seconds since 1970. A number that is not finite is written as null.
+A reader accepts fields that it does not know: objectives report metrics of their own. What each kind holds:
+
+start       name, family; parameters (count); device, precision; total_steps; tokens_per_step; resumed_from (a
+            step, or null for a fresh run)
+step        loss (nats per target, all costs included), lm_loss (next token alone), bits_per_byte; lr; grad_norm
+            and grad_norm_clipped (L2, before and after clipping); tokens (seen so far); tokens_per_second; seconds
+            (spent training so far); mean_passes, passes_by_layer [L], depth_histogram [K] (share of (token, layer)
+            pairs that ran exactly 1 .. K passes), survival [K] (mean survival entering each pass), gate, price
+eval        split; loss, perplexity, bits_per_byte, mean_passes, flops_per_token, each with its standard error
+            over documents under <name>_se; passes_by_layer [L]; documents, tokens, bytes (counts)
+sample      samples: [{prompt, text, pieces: [str], passes: [mean over layers, one a piece]}]
+checkpoint  path, bytes, seconds (spent saving)
+warning     message
+end         status (complete, interrupted, diverged, failed), seconds
+
+A new optional field leaves the version as it is; a field that is gone or means something else raises it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import PurePath
+from typing import Any, NamedTuple
+
+from ourospec.contracts import Event
+from ourospec.errors import DataError
+from ourospec.runs import EVENTS_VERSION, RunDirectory
+
+ENVELOPE = ("v", "kind", "step", "time")
+
+
+class Record(NamedTuple):
+    """An event as it was written."""
+
+    kind: str
+    step: int
+    time: float
+    """Seconds since 1970, by the clock of the machine that trained."""
+    data: dict[str, Any]
+
+
+def encode(event: Event, time: float) -> str:
+    """The event as one line of JSON, with its line end.
+
+    Raises:
+        ValueError: the event's data uses a name of the envelope.
+    """
+    taken = [name for name in ENVELOPE if name in event.data]
+    if taken:
+        raise ValueError(f"an event of kind {event.kind!r} may not name its own data {', '.join(taken)}")
+    envelope = {"v": EVENTS_VERSION, "kind": event.kind, "step": event.step, "time": round(time, 3)}
+    line = json.dumps(
+        {**envelope, **plain(event.data)}, ensure_ascii=False, allow_nan=False, separators=(",", ":")
+    )
+    return line + "\n"
+
+
+def plain(value: Any) -> Any:
+    """The value as JSON can say it: arrays as lists, paths as strings, NaN and infinities as None.
+
+    What JSON has no word for is given by its repr, so that one odd metric does not cost a run its log.
+    """
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    if isinstance(value, PurePath):
+        return str(value)
+    if hasattr(value, "tolist"):  # tensors, NumPy arrays and NumPy numbers
+        return plain(value.tolist())
+    return repr(value)
+
+
+def read_records(run: RunDirectory) -> Iterator[Record]:
+    """The events of a run, oldest first; a last line that a crash cut off is left out.
+
+    Raises:
+        DataError: a line is not an event, or was written by a newer version of the package.
+    """
+    count = 0
+    try:
+        for count, line in enumerate(run.read_events(), start=1):  # noqa: B007  (told in the error below)
+            yield decode(line)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise DataError(
+            f"{run.events}, line {count + 1} is not an event: {error}",
+            "Delete that line, or restore the file; the run itself does not need it.",
+        ) from error
+
+
+def decode(line: Mapping[str, Any]) -> Record:
+    """The record that a parsed line holds.
+
+    Raises:
+        DataError: a newer version wrote it.
+        ValueError, KeyError, TypeError: it is not an event.
+    """
+    if line["v"] > EVENTS_VERSION:
+        raise DataError(
+            f"These events have format version {line['v']}; this version of ourospec reads up to {EVENTS_VERSION}.",
+            "Read the run with the version of ourospec that wrote it, or a newer one.",
+        )
+    data = {name: value for name, value in line.items() if name not in ENVELOPE}
+    return Record(str(line["kind"]), int(line["step"]), float(line["time"]), data)

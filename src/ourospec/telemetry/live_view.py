@@ -1,0 +1,168 @@
+"""The console on a terminal: a live block at the bottom, and above it what happened."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.padding import Padding
+from rich.progress_bar import ProgressBar
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from ourospec.telemetry import wording
+from ourospec.telemetry.depth_bands import band_colour, legend
+from ourospec.telemetry.plain_text import visible
+from ourospec.telemetry.progress import Progress
+from ourospec.telemetry.quantities import decimal
+
+REFRESHES_PER_SECOND = 4
+SAMPLE_LINES = 8
+BLOCKS = " ▁▂▃▄▅▆▇█"
+CURVE_WIDTH = 32
+
+
+class LiveView:
+    """Draws with rich. What has happened scrolls by; where the run stands stays in place."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._progress = Progress()
+        self._live: Live | None = None
+
+    def begin(self, progress: Progress) -> None:
+        """The run starts: a headline, then the live block."""
+        self._progress = progress
+        headline = Text.assemble(
+            (wording.title(progress.start), "bold cyan"), "  ", wording.opening(progress.start)
+        )
+        self._console.print(headline)
+        if self._live is None:
+            self._live = Live(
+                console=self._console,
+                get_renderable=self._block,
+                refresh_per_second=REFRESHES_PER_SECOND,
+                transient=True,
+            )
+            self._live.start()
+
+    def step(self, progress: Progress) -> None:
+        """A step is done; the block redraws itself."""
+        self._progress = progress
+
+    def evaluation(self, progress: Progress) -> None:
+        """Held-out text was scored."""
+        line = Text.assemble(
+            (f"step {progress.evaluated_at:,} ", "dim"), (wording.split_name(progress.evaluation), "bold")
+        )
+        self._console.print(
+            line.append_text(_numbers(wording.scores(progress.evaluation, adaptive=progress.adaptive)))
+        )
+
+    def samples(self, step: int, samples: Sequence[Mapping[str, Any]]) -> None:
+        """Texts were drawn."""
+        coloured = any(_varied(sample) for sample in samples)
+        title = Text(f"samples at step {step:,}", "dim")
+        if coloured:
+            title.append("   passes per layer: ")
+            for name, colour in legend():
+                title.append(f"{name} ", f"not dim color({colour})")
+        self._console.print(Rule(title, style="dim", align="left"))
+        for sample in samples:
+            self._console.print(Padding(_sample_text(sample, coloured), (0, 0, 1, 2)))
+
+    def checkpoint(self, step: int, data: Mapping[str, Any]) -> None:
+        """The block says when the run was last saved."""
+
+    def warning(self, message: str) -> None:
+        """Something is not as it should be."""
+        self._console.print(Text.assemble(("warning ", "bold yellow"), visible(message)))
+
+    def end(self, progress: Progress, data: Mapping[str, Any]) -> None:
+        """The run is over: the block gives way to what it came to."""
+        self.close()
+        status = str(data.get("status", "ended"))
+        style = {"complete": "bold green", "interrupted": "bold yellow"}.get(status, "bold red")
+        self._console.print(
+            Rule(Text(f"{status} after step {progress.step:,} of {progress.total:,}", style), align="left")
+        )
+        table = Table.grid(padding=(0, 3))
+        for name, value in wording.summary(progress, data):
+            table.add_row(Text(name, "dim"), Text(value, "bold"))
+        self._console.print(Padding(table, (0, 0, 0, 1)))
+
+    def close(self) -> None:
+        """Give the terminal back as it was."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def _block(self) -> RenderableType:
+        progress = self._progress
+        width = max(10, min(48, self._console.width - 44))
+        first = Table.grid(padding=(0, 2))
+        share = progress.step / progress.total if progress.total else 0.0
+        first.add_row(
+            ProgressBar(total=max(progress.total, 1), completed=progress.step, width=width),
+            Text.assemble((f"{share:.0%}", "bold"), f"  step {progress.step:,} of {progress.total:,}"),
+            Text.assemble((wording.left(progress), "bold"), (" left", "dim")),
+        )
+        rows: list[RenderableType] = [first]
+        if progress.latest:
+            rows.append(_numbers(wording.readings(progress)))
+        if progress.evaluation:
+            line = Text(f"{wording.split_name(progress.evaluation)}, step {progress.evaluated_at:,}", "dim")
+            scores = wording.scores(progress.evaluation, adaptive=progress.adaptive)
+            rows.append(line.append_text(_numbers(scores)))
+        if len(progress.losses) > 1:
+            rows.append(_curve(progress))
+        return Padding(Group(*rows), (1, 0, 0, 0))
+
+
+def _numbers(pairs: Sequence[tuple[str, str]]) -> Text:
+    line = Text()
+    for name, value in pairs:
+        line.append("   " if line else " ")
+        line.append(f"{name} ", "dim")
+        line.append(value, "bold")
+    return line
+
+
+def _curve(progress: Progress) -> Text:
+    """The loss so far in a line of blocks, the highest block for the highest loss."""
+    values = progress.losses
+    count = min(CURVE_WIDTH, len(values))
+    edges = [round(i * len(values) / count) for i in range(count + 1)]
+    means = [sum(values[a:b]) / (b - a) for a, b in pairwise(edges) if b > a]
+    low, high = min(means), max(means)
+    heights = [1 + round((mean - low) / (high - low) * 7) if high > low else 1 for mean in means]
+    saved = f"   saved at step {progress.saved_at:,}" if progress.saved_at is not None else ""
+    return Text.assemble(
+        (" loss ", "dim"), (decimal(means[0], 2), "dim"), " ",
+        ("".join(BLOCKS[height] for height in heights), "cyan"), " ",
+        (decimal(means[-1], 2), "dim"), (saved, "dim"),
+    )  # fmt: skip
+
+
+def _varied(sample: Mapping[str, Any]) -> bool:
+    """Whether there is depth to show: not where every token took one pass."""
+    return any(passes > 1 for passes in sample.get("passes") or ())
+
+
+def _sample_text(sample: Mapping[str, Any], coloured: bool) -> Text:
+    """Prompt and text, cut to a few lines; the whole is in the samples folder."""
+    text = Text(visible(sample.get("prompt", "")), "dim")
+    if coloured:
+        for piece, passes in zip(sample["pieces"], sample["passes"], strict=False):
+            text.append(visible(piece), f"color({band_colour(passes)})")
+    else:
+        text.append(visible(sample.get("text", "")))
+    text.rstrip()
+    lines = text.split("\n", allow_blank=True)
+    if len(lines) > SAMPLE_LINES:
+        return Text("\n").join([*lines[:SAMPLE_LINES], Text("…", "dim")])
+    return text

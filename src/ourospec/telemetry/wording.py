@@ -1,0 +1,107 @@
+"""What the console says of a run, in words; how they are laid out is the view's business."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ourospec.telemetry.progress import Progress
+from ourospec.telemetry.quantities import (
+    UNKNOWN,
+    clock,
+    count,
+    decimal,
+    duration,
+    scientific,
+    size,
+    with_error,
+)
+
+
+def title(start: Mapping[str, Any]) -> str:
+    """The run by name: adaptive_lm/tiny."""
+    return "/".join(str(start[key]) for key in ("family", "name") if start.get(key)) or "training"
+
+
+def opening(start: Mapping[str, Any]) -> str:
+    """What is about to happen, in one line."""
+    parts = []
+    if start.get("parameters"):
+        parts.append(f"{count(start['parameters'])} parameters")
+    if start.get("device"):
+        parts.append(f"{start['device']} in {start.get('precision') or UNKNOWN}")
+    if start.get("total_steps"):
+        steps = f"{start['total_steps']:,} steps"
+        tokens = start.get("tokens_per_step")
+        parts.append(f"{steps} of {tokens:,} tokens" if tokens else steps)
+    if start.get("resumed_from") is not None:
+        parts.append(f"resumed at step {start['resumed_from']:,}")
+    return ", ".join(parts)
+
+
+def readings(progress: Progress) -> list[tuple[str, str]]:
+    """(name, value) of the numbers that are worth watching, the most telling first."""
+    found = [("loss", decimal(progress.mean_loss()))]
+    if progress.mean("bits_per_byte") is not None:
+        found.append(("bits/byte", decimal(progress.mean("bits_per_byte"))))
+    if progress.adaptive:
+        found.append(("depth", decimal(progress.mean("mean_passes"), 2)))
+    found.append(("tokens/s", count(progress.mean("tokens_per_second"))))
+    found.append(("lr", scientific(progress.latest.get("lr"))))
+    return found
+
+
+def left(progress: Progress) -> str:
+    """The time to go."""
+    seconds = progress.seconds_left()
+    return UNKNOWN if seconds is None else clock(seconds)
+
+
+def scores(data: Mapping[str, Any], *, adaptive: bool) -> list[tuple[str, str]]:
+    """(name, value) of an evaluation."""
+    found = [("loss", with_error(data.get("loss"), data.get("loss_se")))]
+    if data.get("bits_per_byte") is not None:
+        found.append(("bits/byte", with_error(data["bits_per_byte"], data.get("bits_per_byte_se"))))
+    if data.get("perplexity") is not None:
+        found.append(("perplexity", count(data["perplexity"])))
+    if adaptive and data.get("mean_passes") is not None:
+        found.append(("depth", decimal(data["mean_passes"], 2)))
+    return found
+
+
+def split_name(data: Mapping[str, Any]) -> str:
+    """Which text was scored."""
+    return {"heldout": "held-out"}.get(str(data.get("split", "")), str(data.get("split") or "evaluation"))
+
+
+def saved(data: Mapping[str, Any]) -> str:
+    """A checkpoint in a line."""
+    return f"{data.get('path', '')} ({size(data.get('bytes'))} in {duration(data.get('seconds'))})"
+
+
+def summary(progress: Progress, end: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(name, value): what the run came to."""
+    rows = []
+    evaluation = progress.evaluation
+    if evaluation:
+        name = split_name(evaluation)
+        rows.append(
+            (
+                f"{name} loss",
+                f"{with_error(evaluation.get('loss'), evaluation.get('loss_se'))} nats per token",
+            )
+        )
+        if evaluation.get("bits_per_byte") is not None:
+            bits = with_error(evaluation["bits_per_byte"], evaluation.get("bits_per_byte_se"))
+            rows.append(("bits per byte", bits))
+        rows.append(("perplexity", count(evaluation.get("perplexity"))))
+        if progress.adaptive:
+            rows.append(
+                ("mean depth", f"{decimal(evaluation.get('mean_passes'), 2)} passes per token and layer")
+            )
+        if evaluation.get("flops_per_token") is not None:
+            rows.append(("forward cost", f"{count(evaluation['flops_per_token'])}FLOP per token"))
+    if progress.latest.get("tokens"):
+        rows.append(("tokens seen", f"{progress.latest['tokens']:,}"))
+    rows.append(("time training", duration(end.get("seconds"))))
+    return rows
