@@ -9,8 +9,8 @@ import json
 import os
 import shutil
 import sys
-import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from ourospec.errors import DataError, ResourceError
 
 MANIFEST = "manifest.json"
 FORMAT = 1
-"""Of the folders written here."""
+"""Of the folders written here, and of the way text becomes tokens; a change of either needs another number."""
 _VERIFIED = "verified.json"
 _TEMPORARY = ".preparing-"
 _ALWAYS_HASHED = 64 << 20
@@ -61,11 +61,14 @@ def prepared(folder: Path, write: Callable[[Path], dict[str, Any]]) -> dict[str,
         with _writable(folder.parent):
             folder.parent.mkdir(parents=True, exist_ok=True)
             _sweep(folder.parent)
-            temporary = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=folder.parent))
+            # Not tempfile.mkdtemp: a cache may be shared, and its folders are private.
+            temporary = folder.parent / f"{_TEMPORARY}{uuid.uuid4().hex}"
+            temporary.mkdir()
             try:
                 manifest = {"format": FORMAT, **write(temporary)}
                 _write_durably(temporary / MANIFEST, json.dumps(manifest, indent=2).encode() + b"\n")
-                _sync_folder(temporary)
+                for place in (*(p for p in temporary.rglob("*") if p.is_dir()), temporary):
+                    _sync_folder(place)
                 _put_in_place(temporary, folder)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)

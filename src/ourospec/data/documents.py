@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
@@ -10,6 +11,7 @@ from typing import Literal, NamedTuple, Protocol
 from ourospec.errors import DataError
 
 OnUndecodable = Literal["refuse", "replace"]
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class RawDocument(NamedTuple):
@@ -45,8 +47,24 @@ class Source(Protocol):
         ...
 
 
-def decode_utf8(content: bytes, path: Path, on_undecodable: OnUndecodable) -> str:
-    """The text of a file. A byte-order mark is dropped, nothing else is changed.
+def documents_of(source: Source, on_undecodable: OnUndecodable) -> Iterator[RawDocument]:
+    """The documents that have text in them.
+
+    Raises:
+        DataError: see `Source.read`; or a text that UTF-8 cannot hold.
+    """
+    for document in source.read(on_undecodable):
+        if document.text.strip():
+            yield check_encodable(document, on_undecodable)
+
+
+def digest_of(text: str) -> bytes:
+    """16 bytes that stand for a text."""
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()
+
+
+def decode_utf8(content: bytes, where: str, on_undecodable: OnUndecodable) -> str:
+    """The text of a file or a line, which `where` names. A byte-order mark is dropped, nothing else is changed.
 
     Raises:
         DataError: bytes that are not UTF-8, unless they are to be replaced by U+FFFD.
@@ -60,10 +78,28 @@ def decode_utf8(content: bytes, path: Path, on_undecodable: OnUndecodable) -> st
         offset = error.start + (3 if content.startswith(b"\xef\xbb\xbf") else 0)
         line = content.count(b"\n", 0, offset) + 1
         raise DataError(
-            f"{path} is not UTF-8 text: byte 0x{content[offset]:02x} at offset {offset} (line {line}).",
+            f"{where} is not UTF-8 text: byte 0x{content[offset]:02x} at offset {offset}, in line {line}.",
             "Convert the file (iconv -f LATIN1 -t UTF-8), leave it out, or have such bytes replaced with: "
             "--data.on-undecodable replace",
         ) from None
+
+
+def check_encodable(document: RawDocument, on_undecodable: OnUndecodable) -> RawDocument:
+    """The document itself; JSON can spell halves of surrogate pairs, which are no characters.
+
+    Raises:
+        DataError: it has such halves, unless they are to be replaced.
+    """
+    try:
+        document.text.encode()
+    except UnicodeEncodeError as error:
+        if on_undecodable == "replace":
+            return document._replace(text=_SURROGATE.sub("\ufffd", document.text))
+        raise DataError(
+            f"{document.name} holds half a surrogate pair at character {error.start}, which is no text.",
+            "Mend or leave out the row, or have such halves replaced with: --data.on-undecodable replace",
+        ) from None
+    return document
 
 
 def read_file(path: Path) -> bytes:

@@ -34,7 +34,7 @@ class FilesSource(Config):
         root = Path(os.path.commonpath([path.parent for path in files]))
         for path in files:
             name = path.relative_to(root).as_posix()
-            yield RawDocument(name, name, decode_utf8(read_file(path), path, on_undecodable))
+            yield RawDocument(name, name, decode_utf8(read_file(path), str(path), on_undecodable))
 
 
 def find_files(paths: tuple[str, ...]) -> list[Path]:
@@ -51,7 +51,7 @@ def find_files(paths: tuple[str, ...]) -> list[Path]:
         elif place.exists():
             here = [place]
         else:
-            here = [Path(match) for match in glob.glob(str(place), recursive=True) if Path(match).is_file()]
+            here = [match for match in find_matches(str(place)) if match.is_file()]
         if not here:
             what = "is an empty folder" if place.is_dir() else "matches no file"
             raise DataError(
@@ -60,6 +60,11 @@ def find_files(paths: tuple[str, ...]) -> list[Path]:
             )
         found.update(file.resolve() for file in here)
     return sorted(found)
+
+
+def find_matches(pattern: str) -> Iterator[Path]:
+    """What a glob matches, absolute patterns included (Path.glob refuses those)."""
+    return map(Path, glob.iglob(pattern, recursive=True))  # noqa: PTH207
 
 
 def _hidden(file: Path, root: Path) -> bool:

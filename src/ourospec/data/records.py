@@ -27,7 +27,8 @@ class RecordsSource(Config):
     path: str
     """A file, a glob, or a folder (of such files, or written by `save_to_disk`)."""
     layout: Literal["text", "synth"] = "text"
-    """How a row becomes text: one field of it, or SYNTH's query, reasoning and answer in the chat template."""
+    """How a row becomes text: one field of it, or SYNTH's query, reasoning and answer in the chat template (a row
+    without query or answer is left out)."""
     text_field: str = "text"
     """Layout text: the field that holds the text."""
     language: str = ""
@@ -56,7 +57,9 @@ class RecordsSource(Config):
     def _text(self, row: Mapping[str, Any], name: str) -> str:
         if self.layout == "text":
             return field_of(row, self.text_field, name)
-        return render_chat(*(field_of(row, key, name) for key in SYNTH_FIELDS))
+        query, reasoning, answer = (field_of(row, key, name) for key in SYNTH_FIELDS)
+        # Half a conversation teaches nothing; a row without text is left out by whoever reads.
+        return render_chat(query, reasoning, answer) if query.strip() and answer.strip() else ""
 
     def _rows(self, on_undecodable: OnUndecodable) -> Iterator[tuple[str, Mapping[str, Any]]]:
         """(name, row) of every row."""
@@ -118,7 +121,7 @@ def read_json_lines(path: Path, on_undecodable: OnUndecodable) -> Iterator[tuple
             if not line.strip():
                 continue
             try:
-                row = json.loads(decode_utf8(line, path, on_undecodable))
+                row = json.loads(decode_utf8(line.rstrip(b"\n"), f"{path}:{number}", on_undecodable))
             except ValueError as error:
                 row = str(error)
             if not isinstance(row, dict):

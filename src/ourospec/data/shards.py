@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ class Document:
     """One text as tokens."""
 
     tokens: np.ndarray
-    """[n] ids, without the end token on either side."""
+    """[n] int64, without the end token on either side."""
     num_bytes: int
     """Bytes of the raw text in UTF-8."""
 
@@ -55,7 +55,7 @@ class TokenShards:
     def document(self, number: int) -> Document:
         """One document, from 0."""
         start, (length, num_bytes) = self._starts[number], self._index[number].tolist()
-        return Document(np.asarray(self.tokens[start : start + length]), num_bytes)
+        return Document(self.tokens[start : start + length].astype(np.int64), num_bytes)
 
     def documents(self) -> Iterator[Document]:
         """All documents, in order."""
@@ -73,11 +73,7 @@ def token_dtype(vocab_size: int) -> np.dtype:
 
 
 class ShardWriter:
-    """Writes one side of the split, document by document.
-
-    Args:
-        end_token: its name, for messages.
-    """
+    """Writes one side of the split, document by document; `finish` makes it durable."""
 
     def __init__(self, folder: Path, name: str, vocab_size: int, end_id: int) -> None:
         self._name, self._vocab_size, self._end_id = name, vocab_size, end_id
@@ -90,26 +86,25 @@ class ShardWriter:
         self.documents = self.tokens = self.bytes = 0
         self._append(0, np.array([end_id], self._dtype))
 
-    def add(self, ids: Sequence[int], num_bytes: int, document: str) -> None:
-        """Append a document.
+    def add(self, ids: np.ndarray, num_bytes: int, document: str) -> None:
+        """Append a document; `document` names it in errors.
 
         Raises:
             DataError: an id outside the vocabulary, or the end token inside the text.
         """
-        wide = np.asarray(ids, np.int64)
-        if wide.size and not 0 <= wide.min() <= wide.max() < self._vocab_size:
-            worst = int(wide.max() if wide.max() >= self._vocab_size else wide.min())
+        if ids.size and not 0 <= ids.min() <= ids.max() < self._vocab_size:
+            worst = int(ids.max() if ids.max() >= self._vocab_size else ids.min())
             raise DataError(
                 f"The tokenizer gave the id {worst} in {document}, outside its vocabulary of {self._vocab_size}.",
                 "The tokenizer's file contradicts itself; save it anew, or train one with: --data.tokenizer bpe",
             )
-        if (wide == self._end_id).any():
+        if (ids == self._end_id).any():
             raise DataError(
                 f"The text of {document} encodes to the end token (id {self._end_id}), which borders documents.",
                 "Choose an end token that no text gives: --data.tokenizer.end-token TOKEN",
             )
-        self._append(0, np.append(wide, self._end_id).astype(self._dtype))
-        self._append(1, np.array([wide.size, num_bytes], "<i8"))
+        self._append(0, np.append(ids, self._end_id).astype(self._dtype))
+        self._append(1, np.array([ids.size, num_bytes], "<i8"))
         self.documents += 1
         self.bytes += num_bytes
 

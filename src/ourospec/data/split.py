@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 
-from ourospec.data.documents import OnUndecodable, RawDocument, Source
+from ourospec.data.documents import OnUndecodable, RawDocument, Source, digest_of, documents_of
 from ourospec.data.near_duplicates import Union, cluster, sketch
 from ourospec.errors import DataError
 
 Side = Literal["train", "heldout"]
-_TOLERANCE = 2.0
-"""How far from the share asked for a split by whole groups may end, as a factor."""
+_ENOUGH = 0.5
+"""Part of the share asked for that whole groups must come to."""
 
 
 @dataclass
@@ -31,11 +31,10 @@ class Survey:
 
     def add(self, document: RawDocument) -> None:
         """Take a document in."""
-        content = document.text.encode()
         self.names.append(document.name)
         self.groups.append(document.group)
-        self.sizes.append(len(content))
-        self.digests.append(hashlib.blake2b(content, digest_size=16).digest())
+        self.sizes.append(len(document.text.encode()))
+        self.digests.append(digest_of(document.text))
         self.sketches.append(sketch(document.text))
 
     @property
@@ -62,11 +61,6 @@ def survey(source: Source, on_undecodable: OnUndecodable) -> Survey:
             "Give it text, or train on the default corpus with: --data.source stdlib",
         )
     return found
-
-
-def documents_of(source: Source, on_undecodable: OnUndecodable) -> Iterator[RawDocument]:
-    """The documents that have text in them."""
-    return (document for document in source.read(on_undecodable) if document.text.strip())
 
 
 @dataclass(frozen=True)
@@ -97,8 +91,7 @@ class Split:
 def split(found: Survey, fraction: float) -> Split:
     """Hold out about a share of the bytes.
 
-    The choice depends on the names alone, not on the order or on chance, so that a corpus that grows keeps most of
-    its split.
+    The choice depends on names and sizes, not on the order or on chance.
 
     Raises:
         DataError: everything belongs together, so that nothing can be held out.
@@ -114,7 +107,7 @@ def split(found: Survey, fraction: float) -> Split:
         "clusters": len(np.unique(together)),
         "near_duplicates": int((duplicates != np.arange(len(duplicates))).sum()),
     }
-    if wanted / _TOLERANCE <= held <= wanted * _TOLERANCE:
+    if held >= _ENOUGH * wanted:
         return Split(frozenset(np.flatnonzero(np.isin(together, list(chosen))).tolist()), None, **facts)
     alone = np.bincount(duplicates, minlength=len(duplicates))[duplicates] == 1
     if not alone.any():

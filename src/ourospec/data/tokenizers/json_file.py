@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 MODEL_FILE = "tokenizer.json"
 END_TOKEN = "<|endoftext|>"
-_PIECE = 1 << 20
-"""Characters that the engine gets in one call; its notes on a text take many times the text's memory."""
 _BYTE_PIECE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
@@ -75,8 +73,12 @@ class JsonTokenizer:
         self.end_token = chosen
         self.end_id = vocabulary[chosen]
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
         return hashlib.sha256(f"{self.end_id}\n{self._engine.to_str()}".encode()).hexdigest()
 
     @cached_property
@@ -104,19 +106,8 @@ class JsonTokenizer:
         return self.encode_batch([text])[0]
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        parts = [list(self._cut(text)) for text in texts]
-        flat = [part for of_text in parts for part in of_text]
-        encoded = iter(self._engine.encode_batch_fast(flat, add_special_tokens=False))
-        return [[token for _ in of_text for token in next(encoded).ids] for of_text in parts]
-
-    def _cut(self, text: str) -> Iterator[str]:
-        """Long texts in pieces that end behind a line, where byte-level tokens end, too."""
-        start = 0
-        while self._byte_level and len(text) - start > _PIECE:
-            end = text.rfind("\n", start, start + _PIECE) + 1 or start + _PIECE
-            yield text[start:end]
-            start = end
-        yield text[start:]
+        encoded = self._engine.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [encoding.ids for encoding in encoded]
 
     def decode(self, ids: Sequence[int]) -> str:
         if self._byte_level:
@@ -131,7 +122,7 @@ class JsonTokenizer:
         write_settings(folder, {"kind": "json", "end_token": self.end_token})
 
 
-def train_bpe(texts: Iterator[str], config: BpeConfig) -> JsonTokenizer:
+def train_bpe(texts: Iterable[str], config: BpeConfig) -> JsonTokenizer:
     """Learn merges from texts. The same texts give the same tokenizer.
 
     Source: Sennrich et al. 2016 (arXiv:1508.07909); bytes and their splitting as in GPT-2.

@@ -55,8 +55,12 @@ class SentencePieceTokenizer:
             raise refuse_end(end_token, where, control)
         return int(engine.piece_to_id(chosen))
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
         return hashlib.sha256(b"%d\n" % self.end_id + self._engine.serialized_model_proto()).hexdigest()
 
     @cached_property
