@@ -52,7 +52,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     from ourospec.cli.loading import load_run
     from ourospec.cli.overrides import validate
     from ourospec.contracts import Effort
-    from ourospec.data.corpus import FilesSource
+    from ourospec.data.files import FilesSource
     from ourospec.data.text import TextData
 
     loaded = load_run(options.run)

@@ -11,13 +11,11 @@ import tyro
 
 from ourospec.cli.options import parse_options
 from ourospec.cli.output import print_json
+from ourospec.telemetry.depth_bands import band_colour, legend
 
 if TYPE_CHECKING:
     from ourospec.serve.session import Generation
     from ourospec.serve.text import Piece
-
-DEPTHS = ((1.0, 33), (1.5, 38), (2.0, 226), (3.0, 208), (float("inf"), 197))
-"""(mean passes per layer at most, colour of the 256 of a terminal): from quick blue to thoughtful red."""
 
 
 @dataclass(frozen=True)
@@ -106,14 +104,8 @@ class Printer:
         """What the colours or the numbers mean."""
         if not self.colours:
             return "Passes per layer, on average, stand behind each token: ‹1.5›"
-        names, below = [], 0.0
-        for limit, colour in DEPTHS:
-            name = (
-                f"over {below:g}" if limit == float("inf") else f"{limit:g}" if not below else f"to {limit:g}"
-            )
-            names.append(f"\033[38;5;{colour}m{name}\033[0m")
-            below = limit
-        return "Passes per layer: " + "  ".join(names)
+        bands = "  ".join(f"\033[38;5;{colour}m{name}\033[0m" for name, colour in legend())
+        return f"Passes per layer: {bands}"
 
     def piece(self, piece: Piece) -> None:
         """One token."""
@@ -122,8 +114,7 @@ class Printer:
             return
         mean = mean_passes([piece.passes])
         if self.colours:
-            colour = next(colour for limit, colour in DEPTHS if mean <= limit)
-            self.write(f"\033[38;5;{colour}m{piece.text}\033[0m")
+            self.write(f"\033[38;5;{band_colour(mean)}m{piece.text}\033[0m")
         else:
             self.write(f"{piece.text}‹{mean:.1f}›")
 

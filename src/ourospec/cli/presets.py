@@ -67,4 +67,4 @@ def all_presets() -> dict[str, Callable[[], Recipe]]:
 
 def describe(build: Callable[[], Recipe]) -> str:
     """The first line of a preset's docstring."""
-    return inspect.getdoc(build).splitlines()[0] if inspect.getdoc(build) else ""
+    return (inspect.getdoc(build) or "").partition("\n")[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,6 @@ from ourospec.errors import ConfigError
 from ourospec.runs import RunDirectory
 
 if TYPE_CHECKING:
-    from ourospec.contracts import Observer
     from ourospec.recipe import Recipe
 
 USAGE = """usage: ouro train PRESET [--run DIR] [--field.name VALUE ...]
@@ -67,9 +67,11 @@ def main(arguments: list[str]) -> None:
         print(recipe.to_json(), end="")
         return
     from ourospec import api
+    from ourospec.telemetry.console import ConsoleObserver
 
+    watcher = ConsoleObserver(sys.stderr if options.quiet else sys.stdout, quiet=options.quiet)
     run = RunDirectory(run_path(start, recipe, options))
-    api.train(recipe, run.path, observers=observers(run) if options.quiet else None)
+    api.train(recipe, run.path, observers=[watcher])
     if not options.quiet:
         print(next_commands(run))
 
@@ -111,11 +113,6 @@ def run_path(start: str, recipe: Recipe, options: TrainOptions) -> Path:
     if (Path(start) / "recipe.json").is_file():
         return Path(start)
     return Path("runs") / f"{recipe.family}-{recipe.name}"
-
-
-def observers(run: RunDirectory) -> list[Observer]:
-    """Those of a quiet run."""
-    raise NotImplementedError
 
 
 def next_commands(run: RunDirectory) -> str:
