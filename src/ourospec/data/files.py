@@ -31,9 +31,7 @@ class FilesSource(Config):
 
     def read(self, on_undecodable: OnUndecodable) -> Iterator[RawDocument]:
         files = find_files(self.paths)
-        root = Path(os.path.commonpath([path.parent for path in files]))
-        for path in files:
-            name = path.relative_to(root).as_posix()
+        for name, path in name_files(files):
             yield RawDocument(name, name, decode_utf8(read_file(path), str(path), on_undecodable))
 
 
@@ -60,6 +58,12 @@ def find_files(paths: tuple[str, ...]) -> list[Path]:
             )
         found.update(file.resolve() for file in here)
     return sorted(found)
+
+
+def name_files(files: list[Path]) -> Iterator[tuple[str, Path]]:
+    """(name, file): each named by its path from the folder that holds them all, wherever that lies."""
+    root = Path(os.path.commonpath([path.parent for path in files]))
+    return ((path.relative_to(root).as_posix(), path) for path in files)
 
 
 def find_matches(pattern: str) -> Iterator[Path]:

@@ -11,11 +11,13 @@ from pydantic import Field
 
 from ourospec.config import Config
 from ourospec.data.documents import OnUndecodable, RawDocument, decode_utf8, stamp_files
-from ourospec.data.files import find_files
+from ourospec.data.files import find_files, name_files
 from ourospec.errors import DataError, ResourceError
 
 _JSON = frozenset({".jsonl", ".ndjson"})
 _TABLES = {".parquet": "parquet", ".arrow": "arrow"}
+Row = tuple[int, Mapping[str, Any]]
+"""Its number in the table, from 1, and its fields."""
 SYNTH_FIELDS = ("query", "synthetic_reasoning", "synthetic_answer")
 
 
@@ -65,19 +67,21 @@ class RecordsSource(Config):
         """(name, row) of every row."""
         folder = Path(self.path).expanduser()
         if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
-            yield from read_saved(folder, self.split)
+            rows = read_saved(folder, self.split)
+            yield from ((f"{folder.name}:{number}", row) for number, row in rows)
             return
-        for path in find_files((self.path,)):
+        for name, path in name_files(find_files((self.path,))):
             if path.suffix in _JSON:
-                yield from read_json_lines(path, on_undecodable)
+                rows = read_json_lines(path, on_undecodable)
             elif path.suffix in _TABLES:
-                yield from read_table(path, _TABLES[path.suffix])
+                rows = read_table(path, _TABLES[path.suffix])
             else:
                 known = ", ".join(sorted(_JSON | _TABLES.keys()))
                 raise DataError(
                     f"{path} is no table that can be read (known: {known}).",
                     "Name only such files, as a glob; plain text is read with: --data.source files",
                 )
+            yield from ((f"{name}:{number}", row) for number, row in rows)
 
 
 def render_chat(query: str, reasoning: str, answer: str) -> str:
@@ -110,8 +114,8 @@ def field_of(row: Mapping[str, Any], key: str, name: str) -> str:
     return value
 
 
-def read_json_lines(path: Path, on_undecodable: OnUndecodable) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The objects of a file with one on each line; empty lines are skipped.
+def read_json_lines(path: Path, on_undecodable: OnUndecodable) -> Iterator[Row]:
+    """The objects of a file with one on each line, numbered as its lines; empty ones are skipped.
 
     Raises:
         DataError: a line that is no JSON object, or no UTF-8.
@@ -120,33 +124,30 @@ def read_json_lines(path: Path, on_undecodable: OnUndecodable) -> Iterator[tuple
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
+            row, why = None, ""
             try:
                 row = json.loads(decode_utf8(line.rstrip(b"\n"), f"{path}:{number}", on_undecodable))
             except ValueError as error:
-                row = str(error)
+                why = f" ({error})"
             if not isinstance(row, dict):
-                why = row if isinstance(row, str) else f"it is a {type(row).__name__}"
                 raise DataError(
-                    f"Line {number} of {path} is not a JSON object: {why}.",
+                    f"Line {number} of {path} is not a JSON object{why}.",
                     'Every line must be one object, such as {"text": "..."}; remove or mend the line.',
                 )
-            yield f"{path.name}:{number}", row
+            yield number, row
 
 
-def read_table(path: Path, builder: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def read_table(path: Path, builder: str) -> Iterator[Row]:
     """The rows of a parquet or Arrow file, read bit by bit and without a copy in any cache."""
     datasets = _import_datasets(path)
     try:
         rows = datasets.load_dataset(builder, data_files=str(path), split="train", streaming=True)
-        for number, row in enumerate(rows, 1):
-            yield f"{path.name}:{number}", row
-    except DataError:
-        raise
+        yield from enumerate(rows, 1)
     except (ValueError, OSError, RuntimeError) as error:
         raise DataError(f"{path} cannot be read as {builder}: {error}", "Write the file anew.") from error
 
 
-def read_saved(folder: Path, split: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def read_saved(folder: Path, split: str) -> Iterator[Row]:
     """The rows of a dataset written by `save_to_disk`.
 
     Raises:
@@ -160,8 +161,7 @@ def read_saved(folder: Path, split: str) -> Iterator[tuple[str, Mapping[str, Any
                 "Choose one with: --data.source.split NAME",
             )
         found = found[split]
-    for number, row in enumerate(found, 1):
-        yield f"{folder.name}:{number}", row
+    yield from enumerate(found, 1)
 
 
 def _import_datasets(path: Path) -> Any:
