@@ -93,6 +93,19 @@ def test_distribution_equals_plain_loops(logits: list[float], sampling: Sampling
     assert sum(got) == pytest.approx(1)
 
 
+def test_many_equal_tokens_rank_by_number() -> None:
+    """A sort that is not stable shuffles long runs of equals."""
+    assert kept([1 / 300] * 300, top_k=5) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(("point", "token"), [(0.0, 1), (1 - 2**-53, 3)])
+def test_the_ends_of_the_range_fall_on_tokens_that_can_be_drawn(
+    point: float, token: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "rand", lambda *_, **__: torch.tensor(point, dtype=torch.float64))
+    assert choose(logits_of([0.0, 0.1, 0.2, 0.7, 0.0]), PLAIN, torch.Generator()) == token
+
+
 def test_draws_follow_the_distribution() -> None:
     odds = [0.1, 0.0, 0.6, 0.3]
     generator = torch.Generator().manual_seed(0)

@@ -74,6 +74,11 @@ def test_stop_strings_cut_exactly(text: str, where: list[int], stops: tuple[str,
     assert "".join(piece.text for piece in seen) == made.text
 
 
+def test_the_stop_string_that_is_complete_first_wins_within_a_token_too() -> None:
+    stops = ("abc", "b")
+    assert stream([b"xabc"], stops)[0].text == stream([b"x", b"a", b"b", b"c"], stops)[0].text == "xa"
+
+
 def test_text_is_given_as_soon_as_it_is_final() -> None:
     made = TextStream(("STOP",))
     made.feed(1, b"hello", (1,))

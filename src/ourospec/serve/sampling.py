@@ -84,7 +84,6 @@ def choose(logits: Float[Tensor, " V"], sampling: Sampling, generator: torch.Gen
     if sampling.temperature == 0:
         return int(probabilities.argmax())
     cumulative = probabilities.cumsum(0)
+    # In float64 the largest draw, 1 − 2⁻⁵³, times the total stays below the total: the point is always inside.
     point = torch.rand((), generator=generator, dtype=torch.float64) * cumulative[-1]
-    drawn = torch.searchsorted(cumulative, point, right=True)
-    # Rounding may put the point on the total itself; the last token with any probability then holds it.
-    return int(torch.minimum(drawn, torch.searchsorted(cumulative, cumulative[-1])))
+    return int(torch.searchsorted(cumulative, point, right=True))
