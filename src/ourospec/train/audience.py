@@ -61,6 +61,8 @@ class Audience:
         self._observers.clear()
 
     def _ask(self, observer: Observer, step: int, question: Callable[[], Any]) -> Any:
+        if observer not in self._observers:
+            return None  # dismissed a moment ago, over the warning about another
         try:
             return question()
         except Exception as error:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ourospec.errors import ConfigError, DataError, ResourceError
 from ourospec.runs import RunDirectory
-from ourospec.train.durable import Written, explained, sync_directory, write_file, write_tensors
+from ourospec.train.durable import Written, explained, sync_directory, write_file
 from ourospec.train.manifest import (
     MANIFEST,
     Damaged,
@@ -31,6 +31,7 @@ from ourospec.train.manifest import (
     checkpoint_name,
     read_manifest,
 )
+from ourospec.train.tensor_file import write_tensors
 
 WEIGHTS, AVERAGE, STATE, RECORD = (
     "weights.safetensors",
@@ -59,10 +60,10 @@ class Snapshot:
 
 
 class Found(NamedTuple):
-    """A checkpoint read back."""
+    """A checkpoint that is whole and this run's own."""
 
-    snapshot: Snapshot
     path: Path
+    manifest: Manifest
     skipped: tuple[str, ...]
     """What was wrong with the newer ones, if there were any."""
 
@@ -100,7 +101,7 @@ class CheckpointStore:
                     shutil.rmtree(leftover)
 
     def newest(self) -> Found | None:
-        """The newest whole checkpoint, on the CPU; None where none was ever written.
+        """The newest whole checkpoint; None where none was ever written.
 
         Damaged ones newer than it are set aside under another name, until the next good one is written.
 
@@ -117,13 +118,28 @@ class CheckpointStore:
                 damaged.append((folder, f"{folder.name}: {reason}"))
                 continue
             self._refuse_foreign(folder, manifest)
-            snapshot = _read(folder, manifest)
             for bad, _ in damaged:
                 self._set_aside(bad)
-            return Found(snapshot, folder, tuple(why for _, why in damaged))
+            return Found(folder, manifest, tuple(why for _, why in damaged))
         if damaged:
             raise all_damaged(self.run, [why for _, why in damaged])
         return None
+
+    def load(self, found: Found) -> Snapshot:
+        """Read a checkpoint onto the CPU, whatever device it is of.
+
+        Raises:
+            ResourceError: it cannot be read after all.
+        """
+        folder = found.path
+        with explained("Reading the checkpoint", folder):
+            return Snapshot(
+                step=found.manifest.step,
+                weights=load_file(folder / WEIGHTS),
+                average=load_file(folder / AVERAGE) if AVERAGE in found.manifest.files else {},
+                state=load_file(folder / STATE),
+                record=json.loads((folder / RECORD).read_text()),
+            )
 
     def save(self, snapshot: Snapshot) -> Saved:
         """Write a checkpoint, read it back, then drop the ones too many.
@@ -239,13 +255,3 @@ def _write(fresh: Path, snapshot: Snapshot, identity: Identity) -> Manifest:
     write_file(fresh / MANIFEST, [manifest.to_text().encode()])
     sync_directory(fresh)
     return manifest
-
-
-def _read(folder: Path, manifest: Manifest) -> Snapshot:
-    return Snapshot(
-        step=manifest.step,
-        weights=load_file(folder / WEIGHTS),
-        average=load_file(folder / AVERAGE) if AVERAGE in manifest.files else {},
-        state=load_file(folder / STATE),
-        record=json.loads((folder / RECORD).read_text()),
-    )

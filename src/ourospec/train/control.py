@@ -60,30 +60,30 @@ def process_began(pid: int) -> str | None:
         return f"{process.create_time():.0f}"
     except psutil.AccessDenied:
         return "unknown"
-    except psutil.NoSuchProcess:
+    except (psutil.NoSuchProcess, ValueError, OverflowError):
         return None
 
 
 def _holder(run: RunDirectory) -> dict[str, Any] | None:
-    """Who the lock names; None where there is no lock or it says nothing."""
+    """Who the lock names; None where there is no lock or it does not say."""
     try:
         holder = json.loads(run.lock.read_text())
-    except (OSError, ValueError):
+        whole = {name: type(holder[name]) for name in ("host", "pid", "began")}
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    return holder if isinstance(holder, dict) else None
+    return holder if whole == {"host": str, "pid": int, "began": str} else None
 
 
 def _refuse_if_held(run: RunDirectory, host: str) -> None:
     holder = _holder(run)
     if holder is None:
         return
-    if holder.get("host") != host:
+    if holder["host"] != host:
         raise ResourceError(
-            f"{run.path} is locked by process {holder.get('pid')} on the machine {holder.get('host')}.",
+            f"{run.path} is locked by process {holder['pid']} on the machine {holder['host']}.",
             f"If that process is no more, remove {run.lock} and try again.",
         )
-    began = process_began(int(holder.get("pid", -1)))
-    if began is not None and began == holder.get("began"):
+    if process_began(holder["pid"]) == holder["began"]:
         raise ResourceError(
             f"{run.path} is in use by process {holder['pid']}.",
             f"Wait for it, pause it with: touch {run.pause}\nor choose another directory with --run DIR.",

@@ -1,37 +1,16 @@
-"""Writing files so that they are either whole on the disk or not there at all."""
+"""Writing files so that they are either whole on the disk or not there at all. Imports no torch."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
-import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
-from torch import Tensor
-
 from ourospec.errors import ResourceError
 
-# Names of the element types in the safetensors format.
-ELEMENT_TYPES = {
-    torch.float64: "F64",
-    torch.float32: "F32",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-    torch.int64: "I64",
-    torch.int32: "I32",
-    torch.int16: "I16",
-    torch.int8: "I8",
-    torch.uint64: "U64",
-    torch.uint32: "U32",
-    torch.uint16: "U16",
-    torch.uint8: "U8",
-    torch.bool: "BOOL",
-}
 READ_BLOCK = 1 << 20
 
 
@@ -77,8 +56,12 @@ def write_file(path: Path, blocks: Iterable[bytes | memoryview]) -> Written:
 
 
 def replace_file(path: Path, text: str) -> None:
-    """Put a text file in place of the one that is there, if any, in one indivisible step."""
-    fresh = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    """Put a text file in place of the one that is there, if any, in one indivisible step.
+
+    The name it is written under first is always the same, so a crash leaves at most one, which the next call
+    takes away; two callers at a time are the caller's to prevent.
+    """
+    fresh = path.with_name(f"{path.name}.tmp")
     fresh.unlink(missing_ok=True)
     try:
         write_file(fresh, [text.encode()])
@@ -86,41 +69,6 @@ def replace_file(path: Path, text: str) -> None:
     finally:
         fresh.unlink(missing_ok=True)
     sync_directory(path.parent)
-
-
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> Written:
-    """Write a safetensors file, one tensor in host memory at a time, and wait until it is on the disk.
-
-    The format's own library writes it too, but first builds the whole file in memory or hides what went
-    wrong with the disk. https://github.com/huggingface/safetensors#format
-
-    Raises:
-        OSError: it could not be written.
-    """
-    # Largest elements first keeps every tensor aligned to its element size.
-    names = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
-    header: dict[str, dict[str, object]] = {}
-    end = 0
-    for name in names:
-        tensor, start = tensors[name], end
-        end += tensor.numel() * tensor.element_size()
-        header[name] = {
-            "dtype": ELEMENT_TYPES[tensor.dtype],
-            "shape": list(tensor.shape),
-            "data_offsets": [start, end],
-        }
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    prefix = struct.pack("<Q", len(text)) + text
-    return write_file(path, _chain(prefix, (tensors[name] for name in names)))
-
-
-def _chain(prefix: bytes, tensors: Iterable[Tensor]) -> Iterable[bytes | memoryview]:
-    yield prefix
-    for tensor in tensors:
-        if tensor.numel():
-            flat = tensor.detach().cpu().contiguous().reshape(-1)
-            yield flat.view(torch.uint8).numpy().data
 
 
 def digest_file(path: Path) -> Written:

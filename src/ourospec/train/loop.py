@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -51,6 +51,8 @@ class Job:
     seed: int
     """Of the global generators at the first step."""
     policy: DevicePolicy
+    about: Mapping[str, Any] = field(default_factory=dict)
+    """Further facts for the start event: what the data is, say."""
 
 
 class Finish(NamedTuple):
@@ -86,8 +88,9 @@ def fit(job: Job) -> Finish:
             found = store.newest()
             if found is None:
                 _refuse_lost_checkpoints(job.run)
-            elif found.snapshot.step == job.train.steps and (job.run.checkpoints / COMPLETE).exists():
-                return Finish(found.snapshot.step, found.snapshot.record["seconds"], "already complete")
+            elif found.manifest.step == job.train.steps and (job.run.checkpoints / COMPLETE).exists():
+                ended = json.loads((job.run.checkpoints / COMPLETE).read_text())
+                return Finish(ended["step"], ended["seconds"], "already complete")
             with StopRequest(job.run) as stop:
                 return _Training(job, audience, store, stop).run(found)
     finally:
@@ -129,7 +132,8 @@ class _Training:
             seconds = self.state.seconds
             self.audience.emit("end", self.state.step, {"status": status, "seconds": seconds})
         with explained("Marking the run as complete", self.job.run.checkpoints):
-            replace_file(self.job.run.checkpoints / COMPLETE, json.dumps({"step": self.state.step}) + "\n")
+            ended = json.dumps({"step": self.state.step, "seconds": seconds})
+            replace_file(self.job.run.checkpoints / COMPLETE, ended + "\n")
         return Finish(self.state.step, seconds, "complete")
 
     def _begin(self, found: Found | None) -> None:
@@ -138,7 +142,7 @@ class _Training:
         if found is None:
             seed_generators(job.seed)
         else:
-            state.restore(found.snapshot)
+            state.restore(self.store.load(found))
             self.last_save, self.saved_step = str(found.path), state.step
         state.model.train()
         self.audience.truncate(state.events_offset)
@@ -150,6 +154,7 @@ class _Training:
             "total_steps": job.train.steps,
             "tokens_per_step": job.train.batch_size * job.train.window,
             "resumed_from": None if found is None else state.step,
+            **job.about,
         }
         self.audience.emit("start", state.step, about)
         for reason in () if found is None else found.skipped:
@@ -266,11 +271,15 @@ def _refuse_lost_checkpoints(run: RunDirectory) -> None:
     """A run that once saved and has nothing left must not start over as if it were new.
 
     Raises:
-        ResourceError: the events tell of a checkpoint.
+        ResourceError: the events tell of a checkpoint, or cannot be read.
     """
-    saved = [event["step"] for event in run.read_events() if event.get("kind") == "checkpoint"]
-    if saved:
+    try:
+        saved = [event["step"] for event in run.read_events() if event.get("kind") == "checkpoint"]
+        told = f"tells of a checkpoint at step {saved[-1]}" if saved else ""
+    except ValueError:
+        told = "is garbled, so that it may once have told of a checkpoint"
+    if told:
         raise ResourceError(
-            f"{run.events} tells of a checkpoint at step {saved[-1]}, but {run.checkpoints} holds none.",
-            "Bring it back from a backup, or delete the run directory to start over.",
+            f"{run.events} {told}, but {run.checkpoints} holds none.",
+            "Bring the checkpoints back from a backup, or delete the run directory to start over.",
         )
