@@ -29,6 +29,7 @@ from ourospec.nn.moe import MoEConfig
 from .toy import Bigram
 
 ROWS, LENGTH, VOCABULARY = 2, 24, 64
+CONTEXT = float(LENGTH)
 ATTENTION = AttentionConfig(heads=4, kv_heads=2)
 
 
@@ -56,7 +57,7 @@ def counted(model: Any, effort: Effort | None = None) -> float:
 @pytest.mark.parametrize("activation", ["swiglu", "gelu"])
 def test_a_dense_model_costs_what_torch_counts(activation: str) -> None:
     model = dense(activation=activation)
-    assert model.cost(LENGTH).uniform() == pytest.approx(counted(model), rel=1e-9)
+    assert model.cost(CONTEXT).uniform() == pytest.approx(counted(model), rel=1e-9)
 
 
 @pytest.mark.parametrize("passes", [1, 2, 4])
@@ -64,7 +65,7 @@ def test_an_adaptive_model_costs_what_torch_counts(passes: int) -> None:
     """With no gate to ask: what is fixed, the first pass, and each later one."""
     model = adaptive(depth=DepthConfig(halting="fixed"))
     effort = Effort(forced_passes=passes)
-    assert model.cost(LENGTH).uniform(passes) == pytest.approx(counted(model, effort), rel=1e-9)
+    assert model.cost(CONTEXT).uniform(passes) == pytest.approx(counted(model, effort), rel=1e-9)
 
 
 @pytest.mark.parametrize("passes", [1, 2, 3])
@@ -72,22 +73,22 @@ def test_gates_are_counted_with_each_pass(passes: int) -> None:
     model = adaptive()
     effort = Effort(forced_passes=passes)
     # Beyond what is counted per token, a gate multiplies its pass embedding once per call.
-    assert model.cost(LENGTH).uniform(passes) == pytest.approx(counted(model, effort), rel=2e-3)
+    assert model.cost(CONTEXT).uniform(passes) == pytest.approx(counted(model, effort), rel=2e-3)
 
 
 def test_experts_are_counted_as_far_as_a_token_visits_them() -> None:
     experts = MoEConfig(experts=6, top_k=2, hidden=24, shared_hidden=16)
     model = adaptive(moe=experts, depth=DepthConfig(halting="fixed"))
     counts = counted(model, Effort(forced_passes=2))
-    assert model.cost(LENGTH).uniform(2) == pytest.approx(counts, rel=1e-9)
+    assert model.cost(CONTEXT).uniform(2) == pytest.approx(counts, rel=1e-9)
 
 
 def test_a_sliding_window_costs_no_more_than_its_keys() -> None:
     narrow = dense()
     for block in narrow.blocks:
         block.attention.window = 8  # pyright: ignore
-    assert narrow.cost(24).uniform() == narrow.cost(8).uniform() < dense().cost(24).uniform()
-    assert narrow.cost(4).uniform() == dense().cost(4).uniform()
+    assert narrow.cost(24.0).uniform() == narrow.cost(8.0).uniform() < dense().cost(24.0).uniform()
+    assert narrow.cost(4.0).uniform() == dense().cost(4.0).uniform()
 
 
 def test_executed_flops_are_the_mean_over_tokens() -> None:
@@ -126,10 +127,12 @@ def test_a_tied_table_counts_once() -> None:
 
 def test_memory_and_disk() -> None:
     model = nn.Linear(10, 10, bias=False)
-    plan = memory_plan(model, 1000, averaged=True)
+    plan = memory_plan(model, averaged=True, activations=1000, growth=2500)
     assert (plan.weights, plan.gradients, plan.optimizer, plan.average) == (400, 400, 800, 400)
-    assert plan.total == 3000
-    assert memory_plan(model, 0, averaged=False).average == 0
+    assert plan.working == 2500 - 1200 - 1000
+    assert plan.total == 400 + 2500 + 400
+    unmeasured = memory_plan(model, averaged=False)
+    assert (unmeasured.average, unmeasured.working, unmeasured.total) == (0, 0, 1600)
     assert checkpoint_bytes(model, averaged=False) == 1200
     assert checkpoint_bytes(model, averaged=True) == 1600
 

@@ -65,7 +65,7 @@ def test_the_numbers_of_a_plan(bigram: Bigram, policy: DevicePolicy) -> None:
     assert plan.tokens_per_step == 30
     assert plan.flops_per_token == 100 + 10 + 20 + 2 * 5.5
     assert plan.flops_per_further_pass == 1 + 2 * 5.5 + 5
-    assert plan.memory.total == 5 * weights + plan.memory.activations
+    assert plan.memory.total == 5 * weights + plan.memory.activations + plan.memory.working
     assert plan.memory.activations > 0
     assert (plan.checkpoint, plan.disk) == (4 * weights, 3 * 4 * weights)
     assert plan.seconds == pytest.approx(100 * plan.pace.seconds_per_step)
@@ -81,6 +81,17 @@ def test_planning_leaves_the_weights_alone(bigram: Bigram, policy: DevicePolicy)
     plan_run(workload(bigram, policy, Objective()), seconds=0.1)
     assert torch.equal(bigram.table, before)
     assert bigram.table.grad is None
+
+
+def test_memory_at_the_peak_is_what_the_steps_took(bigram: Bigram, policy: DevicePolicy) -> None:
+    class Greedy(Objective):
+        def __call__(self, model: Any, batch: Rows, carry: Any, clock: Clock) -> Step:
+            torch.ones(64 << 20, dtype=torch.uint8)  # a kernel's workspace
+            return super().__call__(model, batch, carry, clock)
+
+    plan = plan_run(workload(bigram, policy, Greedy()), seconds=0.5)
+    assert 0 < plan.pace.growth <= plan.pace.peak
+    assert plan.memory.working > 30 << 20
 
 
 def test_a_step_is_timed_as_all_its_micro_batches(bigram: Bigram, policy: DevicePolicy) -> None:

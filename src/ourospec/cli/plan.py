@@ -110,7 +110,7 @@ def unmeasured(job: Job) -> dict[str, Any]:
     parts = parameters_by_part(model)
     cost = model.cost((job.train.window + 1) / 2)
     checkpoint = checkpoint_bytes(model, averaged=averaged)
-    memory = memory_plan(model, 0, averaged=averaged)
+    memory = memory_plan(model, averaged=averaged)
     return {
         "parameters": parts,
         "parameters_total": sum(parts.values()),

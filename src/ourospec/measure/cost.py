@@ -45,8 +45,8 @@ class FlopTable:
         """FLOPs of each token of rows that start at position 0, float64 on the CPU."""
         length = passes.shape[2]
         for position in range(len(self._first), length):
-            cost = self.model.cost(position + 1)
-            self._first.append(cost.uniform(1))
+            cost = self.model.cost(float(position + 1))
+            self._first.append(cost.uniform(1.0))
             self._later.append(cost.later_pass)
         first = torch.tensor(self._first[:length], dtype=torch.float64)
         later = torch.tensor(self._later[:length], dtype=torch.float64)
@@ -73,7 +73,7 @@ def parameters_by_part(model: nn.Module) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """Bytes held at the peak of a training step: when backward starts, everything below is there at once."""
+    """Bytes held at the peak of a training step, when the backward pass starts."""
 
     weights: int
     gradients: int
@@ -83,22 +83,27 @@ class MemoryPlan:
     """The moving average of the weights, 0 without one."""
     activations: int
     """What a micro-batch's forward pass keeps for its backward pass."""
+    working: int
+    """What kernels need while they run, and what the allocator keeps: as measured, beyond all of the above."""
 
     @property
     def total(self) -> int:
-        """The sum; the interpreter and its libraries come on top, 0.3 to 0.5 GB."""
-        return self.weights + self.gradients + self.optimizer + self.average + self.activations
+        """The sum. The interpreter, its libraries and the tokenizer come on top: about 0.3 GB."""
+        kept = self.weights + self.gradients + self.optimizer + self.average
+        return kept + self.activations + self.working
 
 
-def memory_plan(model: nn.Module, activations: int, *, averaged: bool) -> MemoryPlan:
+def memory_plan(model: nn.Module, *, averaged: bool, activations: int = 0, growth: int = 0) -> MemoryPlan:
     """Memory of training with AdamW.
 
     Args:
-        activations: bytes, as `SavedBytes` measures them, scaled to a micro-batch.
         averaged: whether a moving average of the weights is kept.
+        activations: bytes, as `SavedBytes` counts them for a micro-batch; 0 where nothing was measured.
+        growth: bytes that measured training steps without an average took beyond the weights; 0 likewise.
     """
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
-    return MemoryPlan(weights, weights, 2 * weights, weights if averaged else 0, activations)
+    working = max(0, growth - 3 * weights - activations)
+    return MemoryPlan(weights, weights, 2 * weights, weights if averaged else 0, activations, working)
 
 
 def checkpoint_bytes(model: nn.Module, *, averaged: bool) -> int:

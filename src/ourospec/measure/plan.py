@@ -52,8 +52,10 @@ class Pace:
     """Micro-batches timed."""
     activations: int
     """Bytes kept for the backward pass of one micro-batch."""
+    growth: int
+    """Bytes by which memory grew at most, the weights being there already."""
     peak: int
-    """Bytes: on a CPU the most that this process held, elsewhere the most allocated on the device."""
+    """Bytes: on a CPU the most that this process held, elsewhere the most that was allocated on the device."""
 
 
 @dataclass(frozen=True)
@@ -106,9 +108,9 @@ def plan_run(work: Workload, seconds: float = 10.0) -> RunPlan:
     return RunPlan(
         parameters=parameters_by_part(work.model),
         tokens_per_step=sum(batch.num_targets for batch in batches),
-        flops_per_token=cost.uniform(1),
+        flops_per_token=cost.uniform(1.0),
         flops_per_further_pass=sum(cost.later_pass),
-        memory=memory_plan(work.model, pace.activations, averaged=averaged),
+        memory=memory_plan(work.model, averaged=averaged, activations=pace.activations, growth=pace.growth),
         pace=pace,
         checkpoint=checkpoint,
         disk=checkpoint * (work.keep_checkpoints + 1),
@@ -137,7 +139,7 @@ def measure_pace(work: Workload, batches: Sequence[Batch], seconds: float) -> Pa
     optimizer.zero_grad()
     # The mean, not the median: phases differ, and a run goes through all of them.
     step = len(batches) * statistics.fmean(times) + update
-    return Pace(step, _spread(times), len(times), activations, peak.bytes)
+    return Pace(step, _spread(times), len(times), activations, peak.growth, peak.bytes)
 
 
 def _loss(work: Workload, batch: Batch, clock: Clock) -> torch.Tensor:
@@ -187,7 +189,7 @@ class _Peak:
     """Watches memory while the context is open: a thread that reads it every few milliseconds."""
 
     def __init__(self, policy: DevicePolicy, interval: float = 0.01) -> None:
-        self.bytes = 0
+        self.bytes = self._start = 0
         self._policy, self._interval = policy, interval
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -196,6 +198,8 @@ class _Peak:
     def __enter__(self) -> Self:
         if self._policy.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self._policy.device)
+        self._read()
+        self._start = self.bytes
         self._thread.start()
         return self
 
@@ -203,6 +207,11 @@ class _Peak:
         self._done.set()
         self._thread.join()
         self._read()
+
+    @property
+    def growth(self) -> int:
+        """Bytes at the peak beyond those at the start."""
+        return self.bytes - self._start
 
     def _watch(self) -> None:
         while not self._done.wait(self._interval):
