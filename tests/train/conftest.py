@@ -13,9 +13,9 @@ import pytest
 import torch
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def one_thread() -> Iterator[None]:
-    """The models here are so small that a second thread only waits."""
+    """The models here are so small that a second thread only waits; and sums come out the same in every test."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -28,7 +28,7 @@ from ourospec.train.durable import explained, replace_file, sync_file
 from ourospec.train.manifest import Identity
 from ourospec.train.recipe_file import recipe_digest, record_recipe, refuse_other_recipe
 from ourospec.train.rng import seed_generators, undisturbed
-from ourospec.train.state import TrainState
+from ourospec.train.state import TrainState, circumstances
 from ourospec.train.step import accumulate, clip, look, refuse_divergence
 
 COMPLETE = "complete.json"
@@ -138,28 +138,55 @@ class _Training:
 
     def _begin(self, found: Found | None) -> None:
         """Start at the first step or go on from a checkpoint, and say so."""
-        job, state = self.job, self.state
+        warnings: list[str] = []
         if found is None:
-            seed_generators(job.seed)
+            seed_generators(self.job.seed)
         else:
-            state.restore(self.store.load(found))
-            self.last_save, self.saved_step = str(found.path), state.step
+            warnings = self._resume(found)
+        state = self.state
         state.model.train()
         self.audience.truncate(state.events_offset)
+        self.audience.emit(
+            "start", state.step, self._about(resumed_from=None if found is None else state.step)
+        )
+        for message in warnings:
+            self.audience.emit("warning", state.step, {"message": message})
+
+    def _resume(self, found: Found) -> list[str]:
+        """Become the saved run; returns what the user should know of it."""
+        snapshot = self.store.load(found)
+        self.state.restore(snapshot)
+        step = self.state.step
+        self.last_save, self.saved_step = str(found.path), step
+        warnings = [
+            f"A damaged checkpoint was passed over; going on from step {step}. {reason}"
+            for reason in found.skipped
+        ]
+        then, now = snapshot.record["circumstances"], circumstances(self.state.device)
+        changed = [
+            f"{name} {then.get(name)} then, {now[name]} now" for name in now if then.get(name) != now[name]
+        ]
+        if changed:
+            warnings.append(
+                f"Going on under other circumstances ({'; '.join(changed)}): sums may be rounded otherwise, "
+                "so the end need not equal that of an uninterrupted run in the last bits."
+            )
+        return warnings
+
+    def _about(self, resumed_from: int | None) -> dict[str, Any]:
+        """The data of the start event."""
+        job = self.job
         recipe = json.loads(job.recipe_json)
-        about = {key: recipe[key] for key in ("name", "family") if key in recipe}
-        about |= {
-            "parameters": sum(p.numel() for p in state.model.parameters()),
-            **job.policy.describe(),
+        return {
+            **{key: recipe[key] for key in ("name", "family") if key in recipe},
+            "parameters": sum(p.numel() for p in self.state.model.parameters()),
+            "device": str(job.policy.device),
+            "precision": str(job.policy.autocast_dtype or torch.float32).removeprefix("torch."),
             "total_steps": job.train.steps,
             "tokens_per_step": job.train.batch_size * job.train.window,
-            "resumed_from": None if found is None else state.step,
+            "resumed_from": resumed_from,
             **job.about,
         }
-        self.audience.emit("start", state.step, about)
-        for reason in () if found is None else found.skipped:
-            message = f"A damaged checkpoint was passed over; going on from step {state.step}. {reason}"
-            self.audience.emit("warning", state.step, {"message": message})
 
     def _train(self) -> None:
         state, settings = self.state, self.job.train

@@ -56,6 +56,7 @@ class TrainState:
             "optimizer": take_apart(self.optimizer.state_dict(), "optimizer", state),
             "generators": take_apart(generator_states(), "generators", state),
             "carry": take_apart(self.carry, "carry", state),
+            "circumstances": circumstances(self.device),
         }
         average = {} if self.average is None else dict(self.average.tensors)
         return Snapshot(self.step, weights, average, state, record)
@@ -87,6 +88,16 @@ class TrainState:
         self.step, self.tokens, self.seconds = snapshot.step, record["tokens"], record["seconds"]
         self.events_offset = record["events_offset"]
         restore_generators(put_together(record["generators"], snapshot.state, CPU))
+
+
+def circumstances(device: torch.device) -> dict[str, str]:
+    """What decides on the last bit of a sum, besides the numbers that are summed."""
+    return {
+        "device": str(device),
+        "threads": str(torch.get_num_threads()),
+        "torch": torch.__version__,
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+    }
 
 
 def _named_once(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
