@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -18,9 +19,9 @@ from ourospec.telemetry import wording
 from ourospec.telemetry.depth_bands import band_colour, legend
 from ourospec.telemetry.plain_text import visible
 from ourospec.telemetry.progress import Progress
-from ourospec.telemetry.quantities import decimal
+from ourospec.telemetry.quantities import clock, decimal
 
-REFRESHES_PER_SECOND = 4
+REDRAW_SECONDS = 0.2
 SAMPLE_LINES = 8
 BLOCKS = " ▁▂▃▄▅▆▇█"
 CURVE_WIDTH = 32
@@ -33,6 +34,7 @@ class LiveView:
         self._console = console
         self._progress = Progress()
         self._live: Live | None = None
+        self._drawn = 0.0
 
     def begin(self, progress: Progress) -> None:
         """The run starts: a headline, then the live block."""
@@ -45,14 +47,18 @@ class LiveView:
             self._live = Live(
                 console=self._console,
                 get_renderable=self._block,
-                refresh_per_second=REFRESHES_PER_SECOND,
+                auto_refresh=False,  # nothing moves between events, and a thread would draw while they come in
                 transient=True,
             )
-            self._live.start()
+            self._live.start(refresh=True)
 
     def step(self, progress: Progress) -> None:
-        """A step is done; the block redraws itself."""
+        """A step is done; redraw the block if it was not only just drawn."""
         self._progress = progress
+        now = time.monotonic()
+        if self._live is not None and (now - self._drawn > REDRAW_SECONDS or progress.step == progress.total):
+            self._drawn = now
+            self._live.refresh()
 
     def evaluation(self, progress: Progress) -> None:
         """Held-out text was scored."""
@@ -93,7 +99,7 @@ class LiveView:
         table = Table.grid(padding=(0, 3))
         for name, value in wording.summary(progress, data):
             table.add_row(Text(name, "dim"), Text(value, "bold"))
-        self._console.print(Padding(table, (0, 0, 0, 1)))
+        self._console.print(table)
 
     def close(self) -> None:
         """Give the terminal back as it was."""
@@ -103,30 +109,43 @@ class LiveView:
 
     def _block(self) -> RenderableType:
         progress = self._progress
-        width = max(10, min(48, self._console.width - 44))
-        first = Table.grid(padding=(0, 2))
-        share = progress.step / progress.total if progress.total else 0.0
-        first.add_row(
-            ProgressBar(total=max(progress.total, 1), completed=progress.step, width=width),
-            Text.assemble((f"{share:.0%}", "bold"), f"  step {progress.step:,} of {progress.total:,}"),
-            Text.assemble((wording.left(progress), "bold"), (" left", "dim")),
-        )
-        rows: list[RenderableType] = [first]
-        if progress.latest:
-            rows.append(_numbers(wording.readings(progress)))
-        if progress.evaluation:
-            line = Text(f"{wording.split_name(progress.evaluation)}, step {progress.evaluated_at:,}", "dim")
-            scores = wording.scores(progress.evaluation, adaptive=progress.adaptive)
-            rows.append(line.append_text(_numbers(scores)))
+        rows: list[RenderableType] = [self._bar(), *_readings(progress)]
         if len(progress.losses) > 1:
             rows.append(_curve(progress))
         return Padding(Group(*rows), (1, 0, 0, 0))
+
+    def _bar(self) -> RenderableType:
+        progress = self._progress
+        width = max(10, min(48, self._console.width - 58))
+        line = Table.grid(padding=(0, 2))
+        share = progress.step / progress.total if progress.total else 0.0
+        trained = clock(progress.latest.get("seconds"))
+        line.add_row(
+            ProgressBar(total=max(progress.total, 1), completed=progress.step, width=width),
+            Text.assemble((f"{share:.0%}", "bold"), f"  step {progress.step:,} of {progress.total:,}"),
+            Text.assemble(
+                (trained, "bold"), (" trained  ", "dim"), (wording.left(progress), "bold"), (" left", "dim")
+            ),
+        )
+        return line
+
+
+def _readings(progress: Progress) -> list[RenderableType]:
+    """The step's numbers over the last evaluation's, in columns."""
+    table = Table.grid(padding=(0, 2))
+    if progress.latest:
+        table.add_row(Text("training", "dim"), _numbers(wording.readings(progress)))
+    if progress.evaluation:
+        scores = wording.scores(progress.evaluation, adaptive=progress.adaptive)
+        name = f"{wording.split_name(progress.evaluation)}, step {progress.evaluated_at:,}"
+        table.add_row(Text(name, "dim"), _numbers(scores))
+    return [table] if table.row_count else []
 
 
 def _numbers(pairs: Sequence[tuple[str, str]]) -> Text:
     line = Text()
     for name, value in pairs:
-        line.append("   " if line else " ")
+        line.append("   " if line else "")
         line.append(f"{name} ", "dim")
         line.append(value, "bold")
     return line
@@ -142,7 +161,7 @@ def _curve(progress: Progress) -> Text:
     heights = [1 + round((mean - low) / (high - low) * 7) if high > low else 1 for mean in means]
     saved = f"   saved at step {progress.saved_at:,}" if progress.saved_at is not None else ""
     return Text.assemble(
-        (" loss ", "dim"), (decimal(means[0], 2), "dim"), " ",
+        ("loss  ", "dim"), (decimal(means[0], 2), "dim"), " ",
         ("".join(BLOCKS[height] for height in heights), "cyan"), " ",
         (decimal(means[-1], 2), "dim"), (saved, "dim"),
     )  # fmt: skip

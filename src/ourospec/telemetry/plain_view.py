@@ -50,8 +50,10 @@ class PlainView:
     def samples(self, step: int, samples: Sequence[Mapping[str, Any]]) -> None:
         """Texts were drawn."""
         for sample in samples:
-            text = visible(sample.get("prompt", "") + sample.get("text", ""))
-            self._say(f"sample at step {step}:\n" + "\n".join(INDENT + line for line in text.splitlines()))
+            text = visible(sample.get("prompt", "") + sample.get("text", "")).rstrip()
+            self._say(
+                f"sample at step {step}:\n" + "\n".join((INDENT + line).rstrip() for line in text.split("\n"))
+            )
 
     def checkpoint(self, step: int, data: Mapping[str, Any]) -> None:
         """The run was saved."""

@@ -41,19 +41,18 @@ def headline(history: History) -> list[Fact]:
         )
         facts.append(Fact("Bits per byte", decimal(bits), _error(score.get("bits_per_byte_se")), note=note))
     if score.get("loss") is not None:
-        note = f"held-out; perplexity {count(score.get('perplexity'))}"
-        facts.append(Fact("Loss", decimal(score["loss"]), _error(score.get("loss_se")), "nats/token", note))
+        note = f"nats per token; perplexity {count(score.get('perplexity'))}"
+        facts.append(Fact("Loss", decimal(score["loss"]), _error(score.get("loss_se")), note=note))
     elif history.mean_of_late("loss") is not None:
         facts.append(
             Fact("Training loss", decimal(history.mean_of_late("loss")), "", "nats/token", "never evaluated")
         )
     if history.adaptive:
         depth = score.get("mean_passes", history.mean_of_late("mean_passes"))
-        note = f"of at most {history.max_passes}, per token and layer"
-        facts.append(
-            Fact("Mean depth", decimal(depth, 2), _error(score.get("mean_passes_se"), 2), "passes", note)
-        )
+        note = f"passes, of {history.max_passes} at most"
+        facts.append(Fact("Mean depth", decimal(depth, 2), _error(score.get("mean_passes_se"), 2), note=note))
     if score.get("flops_per_token") is not None:
+        note = "of the passes that were really run" if history.adaptive else "of the forward pass"
         value, _, prefix = count(score["flops_per_token"]).partition(" ")
         facts.append(
             Fact("Forward cost", value, "", f"{prefix}FLOP/token", "of the passes that were really run")
@@ -85,11 +84,11 @@ def moment(seconds: float) -> str:
 
 def sentence(history: History) -> str:
     """The run in a sentence."""
-    text = f"A {history.recipe.get('family', 'model')} of {count(history.start.get('parameters'))} parameters"
-    text += f" read {count(history.latest.get('tokens'))} tokens in {duration(history.latest.get('seconds'))}"
+    text = f"{count(history.start.get('parameters'))} parameters read {count(history.latest.get('tokens'))} tokens"
+    text += f" in {duration(history.latest.get('seconds'))}"
     score = history.evaluation.data if history.evaluation else {}
     if score.get("bits_per_byte") is not None and score.get("documents"):
-        text += f", and was then tested on {score['documents']:,} documents that it had not seen"
+        text += f" and were tested on {score['documents']:,} held-out documents"
     return text + "."
 
 

@@ -36,7 +36,6 @@ class Figure:
     caption: str
     data: list[dict[str, Any]]
     layout: dict[str, Any] = field(default_factory=dict)
-    wide: bool = False
 
 
 def draw_figures(history: History) -> list[Figure]:
@@ -83,6 +82,7 @@ def _histogram(history: History) -> Iterator[Figure]:
         line = _line(found.steps, share, _passes(index + 1), colour, width=0.5)
         data.append({**line, "stackgroup": "depth", "fillcolor": colour, "hovertemplate": "%{y:.1%}"})
     layout = _axes("share of tokens and layers")
+    layout["legend"] = {"traceorder": "normal"}
     layout["yaxis"] |= {"range": [0, 1], "tickformat": ".0%"}
     caption = "How many passes tokens ran, each layer counted on its own."
     yield Figure("histogram", "thinking", "Who thinks how long", caption, data, layout)
@@ -93,14 +93,14 @@ def _survival(history: History) -> Iterator[Figure]:
     if not history.adaptive or found is None or not len(found):
         return
     shown = np.unique(np.linspace(0, len(found) - 1, SNAPSHOTS).round().astype(int))
+    passes = list(range(1, found.values.shape[1] + 1))
     data = []
-    for order, index in enumerate(shown):
-        passes = list(range(1, found.values.shape[1] + 1))
-        colour = ramp_color(0.15 + 0.85 * order / max(len(shown) - 1, 1))
-        line = _line(passes, found.values[index], f"step {found.steps[index]:,.0f}", colour)
+    for age, index in zip(range(len(shown) - 1, -1, -1), shown, strict=True):
+        line = _line(passes, found.values[index], f"step {found.steps[index]:,.0f}", "var(--accent)")
+        line["opacity"] = 1 - 0.8 * age / SNAPSHOTS
         data.append({**line, "mode": "lines+markers", "hovertemplate": "%{y:.1%}"})
     layout = _axes("still thinking", "pass")
-    layout["xaxis"] |= {"dtick": 1}
+    layout["xaxis"] |= {"dtick": 1, "range": [0.9, history.max_passes + 0.1]}
     layout["yaxis"] |= {"range": [0, 1.03], "tickformat": ".0%"}
     caption = "Survival: how strongly the gates let a token into each pass, mean over tokens and layers."
     yield Figure("survival", "thinking", "Survival from pass to pass", caption, data, layout)
@@ -120,7 +120,7 @@ def _layers(history: History) -> Iterator[Figure]:
         "zmax": history.max_passes,
         "colorscale": ramp_scale(),
         "hovertemplate": "step %{x:.0f}, layer %{y}: %{z:.2f} passes<extra></extra>",
-        "colorbar": {"thickness": 10, "outlinewidth": 0, "title": {"text": "passes"}, "dtick": 1},
+        "colorbar": {"thickness": 10, "outlinewidth": 0, "dtick": 1},
     }
     layout = _axes("layer")
     layout["yaxis"] |= {
@@ -129,7 +129,7 @@ def _layers(history: History) -> Iterator[Figure]:
         "showgrid": False,
     }
     layout["hovermode"] = "closest"
-    caption = "Mean passes in each layer; the first layer is at the top."
+    caption = "Mean passes in each layer over time; the first layer is at the top."
     yield Figure("layers", "thinking", "Where the passes go", caption, [heat], layout)
 
 
@@ -146,9 +146,12 @@ def _gradient(history: History) -> Iterator[Figure]:
     found, clipped = history.series.get("grad_norm"), history.series.get("grad_norm_clipped")
     if found is None or not len(found):
         return
-    data = [_line(found.steps, found.values, "before clipping", "var(--train)", width=1)]
-    if clipped is not None and len(clipped):
-        data.append(_line(clipped.steps, clipped.values, "after clipping", "var(--heldout)", width=1))
+    data = _noisy(found, "before clipping", "var(--train)")
+    if clipped is not None and len(clipped) == len(found) and (clipped.values < found.values).any():
+        longest = clipped.values.max()
+        data.append(
+            _line(found.steps[[0, -1]], [longest, longest], "clipped to", "var(--heldout)", width=1.5)
+        )
     layout = _axes("L2 norm")
     layout["yaxis"]["type"] = "log"
     yield Figure("gradient", "optimisation", "Gradient norm", "Of all parameters together.", data, layout)
@@ -168,10 +171,10 @@ def _others(history: History) -> Iterator[Figure]:
     for name, found in history.series.items():
         if name not in KNOWN and len(found) and not found.vectors:
             title = name.replace("_", " ").capitalize()
-            data = _noisy(found, title, "var(--train)")
-            yield Figure(
-                f"other-{name}", "optimisation", title, "As the objective reports it.", data, _axes("")
-            )
+            layout = _axes("")
+            if np.ptp(found.values) == 0:
+                layout["yaxis"]["rangemode"] = "tozero"
+            yield Figure(f"other-{name}", "others", title, "", _noisy(found, title, "var(--train)"), layout)
 
 
 def _with_evaluations(history: History, reading: str, score: str) -> list[dict[str, Any]]:
@@ -221,9 +224,9 @@ def _axes(vertical: str, horizontal: str = "step") -> dict[str, Any]:
 
 def _columns(found: Series) -> tuple[np.ndarray, np.ndarray]:
     """Steps and vectors averaged into at most COLUMNS groups."""
-    groups = np.array_split(np.arange(len(found)), min(COLUMNS, len(found)))
-    steps = np.array([found.steps[group].mean() for group in groups])
-    return steps, np.stack([found.values[group].mean(0) for group in groups])
+    steps, values = found.steps, found.values
+    groups = np.array_split(np.arange(len(steps)), min(COLUMNS, len(steps)))
+    return np.array([steps[group].mean() for group in groups]), np.stack([values[g].mean(0) for g in groups])
 
 
 def _numbers(values: Any) -> list[float]:

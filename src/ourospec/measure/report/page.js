@@ -41,10 +41,10 @@
 
   const draw = () => {
     for (const figure of figures) {
-      const layout = merged(merged(base, { xaxis: axis, yaxis: axis }), figure.layout);
+      const layout = merged(merged(base, { xaxis: { ...axis, rangemode: "tozero" }, yaxis: axis }), figure.layout);
       layout.showlegend = figure.data.filter((trace) => trace.showlegend !== false).length > 1;
       const place = document.getElementById("plot-" + figure.name);
-      Plotly.react(place, resolved(figure.data), resolved(layout), { responsive: true, displaylogo: false });
+      Plotly.react(place, resolved(figure.data), resolved(layout), { responsive: true, displayModeBar: false });
     }
   };
 

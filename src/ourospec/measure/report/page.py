@@ -24,6 +24,7 @@ SECTIONS = {
     "learning": ("Learning", "How well it predicts text, while training and on text held out from it."),
     "thinking": ("Thinking", "How many passes tokens run through each layer before they leave it."),
     "optimisation": ("Optimisation", "How the weights were moved, and how fast."),
+    "others": ("Other readings", "As the objective reports them."),
 }
 # Nothing may be loaded from anywhere: what a model wrote is on this page.
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
@@ -116,13 +117,13 @@ def _plots(name: str, figures: Sequence[Figure]) -> str:
         return ""
     title, words = SECTIONS[name]
     cards = "".join(map(_figure, figures))
-    return _section(name, title, words, f'<div class="grid">{cards}</div>')
+    return _section(name, title, words, f'<div class="grid {name}">{cards}</div>')
 
 
 def _figure(figure: Figure) -> str:
     title, caption = escape(figure.title), escape(figure.caption)
     return (
-        f"<figure><figcaption><h3>{title}</h3><p>{caption}</p></figcaption>"
+        f"<figure><figcaption><h3>{title}</h3>{f'<p>{caption}</p>' if caption else ''}</figcaption>"
         f'<div class="plot" id="plot-{escape(figure.name)}" role="img" aria-label="{title}"></div></figure>'
     )
 
