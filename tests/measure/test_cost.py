@@ -65,7 +65,7 @@ def test_an_adaptive_model_costs_what_torch_counts(passes: int) -> None:
     """With no gate to ask: what is fixed, the first pass, and each later one."""
     model = adaptive(depth=DepthConfig(halting="fixed"))
     effort = Effort(forced_passes=passes)
-    assert model.cost(CONTEXT).uniform(passes) == pytest.approx(counted(model, effort), rel=1e-9)
+    assert model.cost(CONTEXT).uniform(float(passes)) == pytest.approx(counted(model, effort), rel=1e-9)
 
 
 @pytest.mark.parametrize("passes", [1, 2, 3])
@@ -73,14 +73,14 @@ def test_gates_are_counted_with_each_pass(passes: int) -> None:
     model = adaptive()
     effort = Effort(forced_passes=passes)
     # Beyond what is counted per token, a gate multiplies its pass embedding once per call.
-    assert model.cost(CONTEXT).uniform(passes) == pytest.approx(counted(model, effort), rel=2e-3)
+    assert model.cost(CONTEXT).uniform(float(passes)) == pytest.approx(counted(model, effort), rel=2e-3)
 
 
 def test_experts_are_counted_as_far_as_a_token_visits_them() -> None:
     experts = MoEConfig(experts=6, top_k=2, hidden=24, shared_hidden=16)
     model = adaptive(moe=experts, depth=DepthConfig(halting="fixed"))
     counts = counted(model, Effort(forced_passes=2))
-    assert model.cost(CONTEXT).uniform(2) == pytest.approx(counts, rel=1e-9)
+    assert model.cost(CONTEXT).uniform(2.0) == pytest.approx(counts, rel=1e-9)
 
 
 def test_a_sliding_window_costs_no_more_than_its_keys() -> None:

@@ -19,7 +19,7 @@ class _Twice(nn.Module):
         return self.inner(self.inner(x))
 
     def flops_per_row(self) -> int:
-        return 2 * matmul_flops(self.inner)
+        return int(2 * matmul_flops(self.inner))
 
 
 def test_sum_equals_what_torch_counts() -> None:

@@ -115,7 +115,7 @@ def unmeasured(job: Job) -> dict[str, Any]:
         "parameters": parts,
         "parameters_total": sum(parts.values()),
         "tokens_per_step": job.train.batch_size * job.train.window,
-        "flops_per_token": cost.uniform(1),
+        "flops_per_token": cost.uniform(),
         "flops_per_further_pass": sum(cost.later_pass),
         "memory": {
             "weights": memory.weights,

@@ -49,7 +49,7 @@ class ModelCost:
         return self.executed([float(passes)] * len(self.first_pass))
 
 
-def matmul_flops(module: nn.Module) -> int:
+def matmul_flops(module: nn.Module) -> float:
     """FLOPs of one row through a module and everything in it, each part run once.
 
     A module with `flops_per_row` counts itself and is not looked into; nn.Linear counts 2·in·out; the rest
@@ -59,15 +59,15 @@ def matmul_flops(module: nn.Module) -> int:
         TypeError: a module owns a matrix that no rule here explains, so the sum would silently be too small.
     """
     if isinstance(module, CountsItself):
-        return module.flops_per_row()
+        return float(module.flops_per_row())
     if isinstance(module, nn.Linear):
-        return 2 * module.in_features * module.out_features
+        return 2.0 * module.in_features * module.out_features
     if isinstance(module, nn.Embedding):
-        return 0
+        return 0.0
     for name, parameter in module.named_parameters(recurse=False):
         if parameter.dim() > 1:
             raise TypeError(
                 f"{type(module).__name__}.{name} is a matrix of shape {tuple(parameter.shape)}; "
                 "give the module a method flops_per_row() that says what it costs."
             )
-    return sum(matmul_flops(child) for child in module.children())
+    return sum((matmul_flops(child) for child in module.children()), 0.0)

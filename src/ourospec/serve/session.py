@@ -118,6 +118,7 @@ def generate(
 ) -> Generation:
     """Continue a prompt, which stands at the start of a document.
 
+    Of a prompt longer than the model's `max_length` the last half of that length is read; see DecodingSession.
     The same arguments give the same text. Randomness comes from a generator of its own: the global ones are
     neither read nor moved.
 
@@ -133,10 +134,7 @@ def generate(
         ConfigError: a number out of range, an empty stop string, or an effort that the model does not have.
         DivergedError: the model's predictions are not finite.
     """
-    if max_new_tokens < 1:
-        raise ConfigError(f"{max_new_tokens} new tokens were asked for.", "Ask for at least 1.")
-    if not 0 <= seed < 1 << 63:
-        raise ConfigError(f"The seed {seed} is out of range.", "Choose a seed from 0 to 2**63 - 1.")
+    _refuse_nonsense(max_new_tokens, seed)
     sampling = sampling or Sampling()
     generator = torch.Generator().manual_seed(seed)
     stream = TextStream(stop, on_piece)
@@ -164,3 +162,10 @@ def generate(
         pieces=[piece.text for piece in stream.pieces],
         finish=finish,
     )
+
+
+def _refuse_nonsense(max_new_tokens: int, seed: int) -> None:
+    if max_new_tokens < 1:
+        raise ConfigError(f"{max_new_tokens} new tokens were asked for.", "Ask for at least 1.")
+    if not 0 <= seed < 1 << 63:
+        raise ConfigError(f"The seed {seed} is out of range.", "Choose a seed from 0 to 2**63 - 1.")
