@@ -87,7 +87,7 @@ class Whole(Config):
 
 @dataclass(frozen=True)
 class Extras:
-    quiet: bool = False
+    quiet: "Annotated[bool, 'written as a string, as a deferred annotation is']" = False
 
 
 def parse(*arguments, default=None):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, Literal, TypeVar, cast, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
 import tyro
 from pydantic import BaseModel, ValidationError
@@ -245,9 +245,10 @@ def find_group(group: Group, path: str) -> Group | None:
 def make_mirror(group: Group, extras: type | None = None) -> type:
     """The dataclass that tyro reads a group from."""
     fields: list[tuple[str, Any, dataclasses.Field]] = []
+    hints = get_type_hints(extras, include_extras=True) if extras else {}
     for extra in dataclasses.fields(extras) if extras else ():
         own: Any = dataclasses.field(default=extra.default)
-        fields.append((extra.name, extra.type, own))
+        fields.append((extra.name, hints[extra.name], own))
     if group.kinds:
         fields.append(mirror_kind(group))
     for name, field in group.fields.items():

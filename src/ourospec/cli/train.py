@@ -71,8 +71,10 @@ def main(arguments: list[str]) -> None:
 
     watcher = ConsoleObserver(sys.stderr if options.quiet else sys.stdout, quiet=options.quiet)
     run = RunDirectory(run_path(start, recipe, options))
-    api.train(recipe, run.path, observers=[watcher])
+    finish = api.train(recipe, run.path, observers=[watcher])
     if not options.quiet:
+        if finish.status == "already complete":
+            print(f"{run.path} was trained to its end before: {finish.step:,} of {recipe.train.steps:,} steps.")
         print(next_commands(run))
 
 

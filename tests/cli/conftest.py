@@ -1,0 +1,39 @@
+"""A small corpus and one trained smoke run, shared by the tests of the verbs."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from ourospec import cli
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread():
+    """Models this small lose more to waiting for other threads than they gain, most of all on busy cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory) -> list[str]:
+    """Options that train on a few small files instead of a real corpus."""
+    folder = tmp_path_factory.mktemp("corpus")
+    for number in range(40):
+        body = "\n".join(f"def name_{number}_{line}(x):\n    return x + {line}\n" for line in range(12))
+        (folder / f"module_{number}.py").write_text(body, encoding="utf-8")
+    cache = tmp_path_factory.mktemp("cache")
+    source = ["--data.source", "files", "--data.source.paths", str(folder), "--data.cache", str(cache)]
+    return [*source, "--data.heldout-fraction", "0.2"]
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory, corpus) -> SimpleNamespace:
+    """A finished run of adaptive_lm/smoke: its directory, and the command that made it."""
+    run = tmp_path_factory.mktemp("runs") / "smoke"
+    command = ["train", "adaptive_lm/smoke", "--run", str(run), "--train.steps", "12", *corpus]
+    assert cli.main([*command, "--quiet"]) == 0
+    return SimpleNamespace(run=str(run), path=Path(run), command=command)
