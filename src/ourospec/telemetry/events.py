@@ -22,6 +22,7 @@ A new optional field leaves the version as it is; a field that is gone or means 
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Iterator, Mapping
@@ -87,15 +88,18 @@ def read_records(run: RunDirectory) -> Iterator[Record]:
     Raises:
         DataError: a line is not an event, or was written by a newer version of the package.
     """
-    count = 0
-    try:
-        for count, line in enumerate(run.read_events(), start=1):  # noqa: B007  (told in the error below)
-            yield decode(line)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise DataError(
-            f"{run.events}, line {count + 1} is not an event: {error}",
-            "Delete that line, or restore the file; the run itself does not need it.",
-        ) from error
+    lines = run.read_events()
+    for number in itertools.count(1):
+        try:
+            record = decode(next(lines))
+        except StopIteration:
+            return
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise DataError(
+                f"{run.events}, line {number} is not an event: {error!r}",
+                "Delete that line, or restore the file.",
+            ) from error
+        yield record
 
 
 def decode(line: Mapping[str, Any]) -> Record:

@@ -72,11 +72,11 @@ class LiveView:
     def samples(self, step: int, samples: Sequence[Mapping[str, Any]]) -> None:
         """Texts were drawn."""
         coloured = any(_varied(sample) for sample in samples)
-        title = Text(f"samples at step {step:,}", "dim")
+        title = Text().append(f"samples at step {step:,}", "dim")
         if coloured:
-            title.append("   passes per layer: ")
+            title.append("   passes per layer: ", "dim")
             for name, colour in legend():
-                title.append(f"{name} ", f"not dim color({colour})")
+                title.append(f"{name} ", f"color({colour})")
         self._console.print(Rule(title, style="dim", align="left"))
         for sample in samples:
             self._console.print(Padding(_sample_text(sample, coloured), (0, 0, 1, 2)))
@@ -174,7 +174,7 @@ def _varied(sample: Mapping[str, Any]) -> bool:
 
 def _sample_text(sample: Mapping[str, Any], coloured: bool) -> Text:
     """Prompt and text, cut to a few lines; the whole is in the samples folder."""
-    text = Text(visible(sample.get("prompt", "")), "dim")
+    text = Text().append(visible(sample.get("prompt", "")), "dim")
     if coloured:
         for piece, passes in zip(sample["pieces"], sample["passes"], strict=False):
             text.append(visible(piece), f"color({band_colour(passes)})")
