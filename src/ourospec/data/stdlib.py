@@ -74,16 +74,25 @@ def find_library() -> Path:
 
 
 def decode_source(content: bytes, path: Path, on_undecodable: OnUndecodable) -> str:
-    """Python source as text, in the encoding that its first lines declare (PEP 263).
+    """Python source as text, in the encoding that its first lines declare (PEP 263), UTF-8 where none.
 
     Raises:
         DataError: bytes that are not in that encoding, unless they are to be replaced.
     """
+    if on_undecodable == "replace":
+        return content.decode(_declared(content) or "utf-8", errors="replace")
     try:
-        encoding, _ = tokenize.detect_encoding(iter(content.splitlines(keepends=True)).__next__)
-        return content.decode(encoding, errors="strict" if on_undecodable == "refuse" else "replace")
-    except (SyntaxError, UnicodeDecodeError) as error:
+        return content.decode(_declared(content) or "utf-8")
+    except UnicodeDecodeError as error:
         raise DataError(
-            f"{path} is not text in the encoding that it declares: {error}",
-            "Repair the Python installation, or accept replacements: --data.on-undecodable replace",
+            f"{path} is not text in the encoding that it declares: {error}.",
+            "Repair the Python installation, or have such bytes replaced with: --data.on-undecodable replace",
         ) from None
+
+
+def _declared(content: bytes) -> str | None:
+    """The encoding of Python source; None where its first lines contradict themselves."""
+    try:
+        return tokenize.detect_encoding(iter(content.splitlines(keepends=True)).__next__)[0]
+    except SyntaxError:
+        return None

@@ -20,9 +20,9 @@ _ORDER = "windows-v1"
 class TokenStream:
     """Windows of the training tokens in a random order, each once an epoch.
 
-    An epoch cuts the tokens into windows of T + 1 that overlap in one token, from an offset of its own, and
-    goes through them in an order of its own; both come from Philox, a generator without a state, keyed by
-    (seed, epoch). Row i of step s is sample s · batch_size + i of this endless sequence, whatever the number of
+    An epoch cuts the tokens into windows of T + 1 that overlap in one token, from an offset of its own (0 to
+    2T − 2), and goes through them in an order of its own; both come from Philox, a counter-based generator, keyed
+    by (seed, epoch). Row i of step s is sample s · batch_size + i of this endless sequence, whatever the number of
     ranks and the size of a micro-batch. Only the newest epochs' orders are kept: no position has to be stored.
 
     Args:
@@ -58,15 +58,11 @@ class TokenStream:
                 f"Give more text, or read shorter windows: --train.window {max(shards.num_tokens - 1, 1)} at most",
             )
         self._shards, self._byte_lengths = shards, byte_lengths
-        self.window, self.batch_size, self.micro_batch_size, self.seed = (
-            window,
-            batch_size,
-            micro_batch_size,
-            seed,
-        )
+        self.window, self.seed = window, seed
+        self.batch_size, self.micro_batch_size = batch_size, micro_batch_size
         # One window fewer than would fit, where there are several, leaves room for the epochs' offsets.
         self.windows_per_epoch = max(1, (shards.num_tokens - window) // window)
-        self._slack = min(shards.num_tokens - 1 - self.windows_per_epoch * window, window - 1)
+        self._slack = shards.num_tokens - 1 - self.windows_per_epoch * window
         share = batch_size // world_size
         self._rows = range(rank * share, (rank + 1) * share)
         order = f"{_ORDER}\n{source}\n{window}\n{batch_size}\n{seed}"
