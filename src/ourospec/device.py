@@ -39,15 +39,17 @@ class DevicePolicy:
 
     @contextlib.contextmanager
     def inference(self, model: Any) -> Iterator[None]:
-        """Eval mode, no gradients, mixed precision; the model goes back to the mode that it was in."""
-        training = model.training
-        model.eval()
+        """Eval mode, no gradients, mixed precision; each module goes back to the mode that it was in."""
+        training = [module for module in model.modules() if module.training]
+        for module in training:
+            module.training = False
         try:
             # Not torch.inference_mode: what a model caches meanwhile (rotary tables) must serve training, too.
             with torch.no_grad(), self.autocast():
                 yield
         finally:
-            model.train(training)
+            for module in training:
+                module.training = True
 
     def synchronize(self) -> None:
         """Wait until the device has done what was asked of it."""
@@ -68,7 +70,7 @@ class DevicePolicy:
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else platform.processor()
         return {
             "device": str(self.device),
-            "name": name or platform.machine(),
+            "processor": name or platform.machine(),
             "precision": str(self.autocast_dtype or torch.float32).removeprefix("torch."),
         }
 

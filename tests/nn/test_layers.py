@@ -126,7 +126,7 @@ def test_mlp(kind):
     torch.manual_seed(0)
     module = kind(6, 10).double()
     x = torch.randn(2, 3, 6, dtype=torch.float64, requires_grad=True)
-    weights = [p for p in module.parameters()]
+    weights = list(module.parameters())
     by_hand = reference.swiglu if kind is SwiGLU else reference.gelu
     slow = torch.stack([by_hand(row, *weights) for row in x.view(-1, 6)]).view(x.shape)
     assert_same(module(x), slow, [x, *weights])

@@ -44,7 +44,7 @@ def _rows(x: Tensor) -> Tensor:
 
 class _MatmulAttention(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:  # noqa: ANN001
+    def forward(ctx, queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
         rows, heads = queries.shape[:2]
         scale = queries.shape[-1] ** -0.5
         q, k, v = _rows(queries) * scale, _rows(keys), _rows(values)
@@ -61,7 +61,7 @@ class _MatmulAttention(torch.autograd.Function):
         return mixed.unflatten(0, (heads, rows)).transpose(0, 1)
 
     @staticmethod
-    def backward(ctx, *grads: Tensor):  # noqa: ANN001, ANN205
+    def backward(ctx, *grads: Tensor):
         q, k, v, *kept = ctx.saved_tensors
         grad = _rows(grads[0])
         grad_q, grad_k, grad_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)

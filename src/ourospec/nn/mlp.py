@@ -28,14 +28,14 @@ class _Gate(torch.autograd.Function):
     """silu(a) ⊙ b on the halves of the last dimension, the gradients of both written into one buffer."""
 
     @staticmethod
-    def forward(ctx, joint: Tensor) -> Tensor:  # noqa: ANN001
+    def forward(ctx, joint: Tensor) -> Tensor:
         gate, up = joint.chunk(2, dim=-1)
         opened = F.silu(gate)
         ctx.save_for_backward(joint, opened)
         return opened * up
 
     @staticmethod
-    def backward(ctx, *grads: Tensor):  # noqa: ANN001, ANN205
+    def backward(ctx, *grads: Tensor):
         joint, opened = ctx.saved_tensors
         gate, up = joint.chunk(2, dim=-1)
         grad = torch.empty_like(joint)

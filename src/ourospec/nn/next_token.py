@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
 from ourospec.contracts import Clock, Effort, Mean, Output, Step
 
 
+@runtime_checkable
 class TextBatch(Protocol):
     """What a batch of text has to hold; see data/batch.py."""
 

@@ -60,7 +60,7 @@ class _SplitHeads(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, x: Tensor, cos: Tensor, sin: Tensor, turned: int) -> tuple[Tensor, Tensor]:  # noqa: ANN001
+    def forward(ctx, x: Tensor, cos: Tensor, sin: Tensor, turned: int) -> tuple[Tensor, Tensor]:
         rows, length, heads, width = x.shape
         first = x.new_empty(turned, rows, length, width)
         rest = x.new_empty(heads - turned, rows, length, width)
@@ -70,7 +70,7 @@ class _SplitHeads(torch.autograd.Function):
         return first, rest
 
     @staticmethod
-    def backward(ctx, *grads: Tensor):  # noqa: ANN001, ANN205
+    def backward(ctx, *grads: Tensor):
         first, rest = grads
         cos, sin = ctx.saved_tensors
         turned, rows, length, width = first.shape

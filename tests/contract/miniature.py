@@ -1,0 +1,51 @@
+"""Every preset at a size that a test can afford: its structure is kept, its numbers shrink."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ourospec.data.tokenizers import ByteTokenizerConfig, build_tokenizer
+from ourospec.families import PRESETS
+from ourospec.nn.attention import AttentionConfig
+from ourospec.nn.embed import FourierConfig, KroneckerConfig
+from ourospec.nn.moe import MoEConfig
+from ourospec.recipe import TextRecipe
+
+WIDTH, LAYERS, LENGTH = 32, 2, 48
+
+
+def tokenizer():
+    """Bytes and an end: 257 tokens."""
+    return build_tokenizer(ByteTokenizerConfig(), iter(()))
+
+
+def shrink(recipe: TextRecipe, **depth) -> TextRecipe:
+    """The same model in small: widths, heads, experts, anchors and vocabulary. `depth` overrides its depth."""
+    model = recipe.model  # pyright: ignore[reportAttributeAccessIssue]
+    attention = model.attention
+    grouped = 0 < attention.kv_heads < attention.heads
+    update: dict[str, object] = {
+        "width": WIDTH,
+        "layers": LAYERS,
+        "mlp_hidden": 40,
+        "vocab_size": 0,
+        "max_length": LENGTH,
+        "attention": attention.model_copy(update={"heads": 4, "kv_heads": 2 if grouped else 0}),
+    }
+    if getattr(model, "moe", None) is not None:
+        update["moe"] = MoEConfig(experts=4, top_k=2, hidden=16, shared_hidden=16)
+    if isinstance(model.embedding, FourierConfig):
+        update["embedding"] = FourierConfig(anchors=8, anchor_heads=2, anchor_hidden=16)
+    if isinstance(model.embedding, KroneckerConfig):
+        update["embedding"] = KroneckerConfig(positions=4)
+    if hasattr(model, "depth") and depth:
+        update["depth"] = model.depth.model_copy(update=depth)
+    return recipe.model_copy(update={"model": model.model_copy(update=update)})
+
+
+def miniatures(names: Sequence[str] = tuple(PRESETS), **depth) -> dict[str, TextRecipe]:
+    """By preset name."""
+    return {name: shrink(PRESETS[name](), **depth) for name in names}
+
+
+__all__ = ["LAYERS", "LENGTH", "WIDTH", "AttentionConfig", "miniatures", "shrink", "tokenizer"]

@@ -1,0 +1,157 @@
+"""What every language model has to be: causal, and indifferent to its company. Properties over every preset.
+
+Models run in float64 here, so equality up to rounding means 1e-9 on logits of order 1. Equal passes are demanded
+exactly: a token whose survival lies within rounding of the threshold would be a fluke that hypothesis's shrinking
+would show.
+"""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ourospec.contracts import Effort
+from ourospec.families import PRESETS
+
+spec = importlib.util.spec_from_file_location("miniature", Path(__file__).parent / "miniature.py")
+miniature = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(miniature)
+
+TOKENIZER = miniature.tokenizer()
+# The character embedding does not see what is outside its alphabet: to it, such tokens are one.
+ASCII = 128
+CLOSE = {"rtol": 1e-9, "atol": 1e-9}
+FREE = {"gate_bias": 0.0}
+
+
+def build(recipe):
+    """A model in float64 whose gates disagree from token to token, as those of a trained model do."""
+    torch.manual_seed(1)
+    model = recipe.build_model(TOKENIZER).double().eval()
+    for name, parameter in model.named_parameters():
+        if name.endswith(("gate.output.weight", "gate.see_state.weight")):
+            torch.nn.init.normal_(parameter, std=1.0)
+    return model
+
+
+def variants():
+    """Every preset, and adaptive_lm/smoke with what no preset has: windows, grouped and partial heads, features."""
+    base = miniature.miniatures(**FREE)
+    smoke = PRESETS["adaptive_lm/smoke"]()
+    features = ("state", "update", "direction", "second_difference", "entropy", "top_mass", "agreement")
+    base["all gate features"] = miniature.shrink(smoke, features=features, **FREE)
+    base["keys per pass"] = miniature.shrink(smoke, kv="per_pass", **FREE)
+    base["batch rule, scored"] = miniature.shrink(smoke, halting="batch", **FREE)
+    shrunk = miniature.shrink(smoke, **FREE)
+    attention = shrunk.model.attention.model_copy(update={"kv_heads": 1, "window": 7, "rotary_fraction": 0.5})
+    base["window, grouped, partial"] = shrunk.model_copy(
+        update={"model": shrunk.model.model_copy(update={"attention": attention})}
+    )
+    return {name: build(recipe) for name, recipe in base.items()}
+
+
+MODELS = variants()
+every_model = pytest.mark.parametrize("name", MODELS)
+rows = st.integers(1, 3)
+lengths = st.integers(2, miniature.LENGTH)
+seeds = st.integers(0, 10_000)
+few = settings(deadline=None, max_examples=6)
+
+
+def text(batch: int, length: int, seed: int) -> torch.Tensor:
+    return torch.randint(ASCII, (batch, length), generator=torch.Generator().manual_seed(seed))
+
+
+def borders(batch: int, length: int, seed: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed + 1)
+    return torch.cumsum(torch.rand(batch, length, generator=generator) < 0.15, 1)
+
+
+def read(model, tokens, documents=None, cache=None, effort=None):
+    with torch.no_grad():
+        output = model(tokens, documents, cache=cache, effort=effort)
+        return model.logits(output.states), output.passes
+
+
+def assert_equal(found, wanted):
+    torch.testing.assert_close(found[0], wanted[0], **CLOSE)
+    assert torch.equal(found[1], wanted[1])
+
+
+@every_model
+@few
+@given(rows, lengths, seeds, st.booleans(), st.data())
+def test_changing_a_token_changes_nothing_before_it(name, batch, length, seed, packed, data):
+    model, tokens = MODELS[name], text(batch, length, seed)
+    documents = borders(batch, length, seed) if packed else None
+    at = data.draw(st.integers(0, length - 1))
+    changed = tokens.clone()
+    changed[:, at] = (changed[:, at] + 1 + seed % (ASCII - 1)) % ASCII
+    before, after = read(model, tokens, documents), read(model, changed, documents)
+    assert_equal((after[0][:, :at], after[1][:, :, :at]), (before[0][:, :at], before[1][:, :, :at]))
+    assert not torch.equal(before[0][:, at], after[0][:, at]), "the changed token itself is seen"
+
+
+@every_model
+@few
+@given(lengths, seeds, st.integers(1, 3), st.integers(0, 9))
+def test_a_row_alone_in_a_batch_and_padded(name, length, seed, company, padding):
+    model = MODELS[name]
+    length = min(length, miniature.LENGTH - padding)
+    tokens = text(company + 1, length, seed)
+    alone = read(model, tokens[:1])
+    batched = read(model, tokens)
+    assert_equal((batched[0][:1], batched[1][:, :1]), alone)
+    padded = torch.cat([tokens, text(company + 1, padding, seed + 1)], dim=1)
+    longer = read(model, padded)
+    assert_equal((longer[0][:1, :length], longer[1][:, :1, :length]), alone)
+
+
+@every_model
+@few
+@given(st.integers(1, 20), st.integers(1, 20), seeds)
+def test_a_document_packed_after_others(name, ahead, length, seed):
+    model = MODELS[name]
+    other, own = text(1, ahead, seed), text(1, length, seed + 1)
+    alone = read(model, own)
+    documents = torch.tensor([[0] * ahead + [1] * length])
+    packed = read(model, torch.cat([other, own], dim=1), documents)
+    assert_equal((packed[0][:, ahead:], packed[1][:, :, ahead:]), alone)
+
+
+@every_model
+@few
+@given(rows, lengths, seeds, st.data())
+def test_prefill_and_cached_steps_equal_the_full_forward(name, batch, length, seed, data):
+    model, tokens = MODELS[name], text(batch, length, seed)
+    if name == "keys per pass":
+        with pytest.raises(Exception, match="cannot be cached"):
+            model.new_cache(batch, length)
+        return
+    whole = read(model, tokens)
+    cache = model.new_cache(batch, length)
+    parts, at = [], 0
+    while at < length:
+        step = data.draw(st.integers(1, length - at))
+        parts.append(read(model, tokens[:, at : at + step], cache=cache))
+        at += step
+    logits, passes = zip(*parts, strict=True)
+    assert_equal((torch.cat(logits, dim=1), torch.cat(passes, dim=2)), whole)
+
+
+@pytest.mark.parametrize("name", [n for n in MODELS if not n.startswith("dense") and "fixed" not in n])
+@few
+@given(rows, lengths, seeds, st.floats(0.01, 0.99))
+def test_limits_hold_for_any_threshold(name, batch, length, seed, threshold):
+    model, tokens = MODELS[name], text(batch, length, seed)
+    _, passes = read(model, tokens, effort=Effort(threshold=threshold, max_passes=2))
+    assert passes.min() >= 1 and passes.max() <= 2
+
+
+def test_the_miniatures_vary_their_depth():
+    """Otherwise the properties above would say little about depth."""
+    varied = [name for name, model in MODELS.items() if read(model, text(3, 40, 0))[1].unique().numel() > 1]
+    assert len(varied) >= 8, varied
