@@ -143,12 +143,18 @@ def test_the_global_generators_are_neither_read_nor_moved(model: Any, policy: An
 def test_generating_does_not_depend_on_the_models_mode_nor_change_it(
     model: Any, policy: Any, vocabulary: Any
 ) -> None:
-    texts = []
-    for training in (True, False):
-        model.train(training)
-        texts.append(generate(model, vocabulary, "x", policy=policy, max_new_tokens=20, sampling=WARM).tokens)
-        assert all(module.training == training for module in model.modules())
-    assert texts[0] == texts[1]
+    def sample() -> list[int]:
+        return generate(model, vocabulary, "x", policy=policy, max_new_tokens=20, sampling=WARM).tokens
+
+    model.eval()
+    expected = sample()
+    assert not any(module.training for module in model.modules())
+    model.train()
+    model.head.eval()  # as someone who freezes a part would have it
+    modes = [module.training for module in model.modules()]
+    assert set(modes) == {True, False}
+    assert sample() == expected
+    assert [module.training for module in model.modules()] == modes
 
 
 def test_training_works_after_generating(model: Any, policy: Any, vocabulary: Any) -> None:
