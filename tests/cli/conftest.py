@@ -34,6 +34,16 @@ def corpus(tmp_path_factory) -> list[str]:
 def trained(tmp_path_factory, corpus) -> SimpleNamespace:
     """A finished run of adaptive_lm/smoke: its directory, and the command that made it."""
     run = tmp_path_factory.mktemp("runs") / "smoke"
-    command = ["train", "adaptive_lm/smoke", "--run", str(run), "--train.steps", "12", *corpus]
+    command = [
+        "train",
+        "adaptive_lm/smoke",
+        "--run",
+        str(run),
+        "--train.steps",
+        "12",
+        "--prompts",
+        "def ",
+        *corpus,
+    ]
     assert cli.main([*command, "--quiet"]) == 0
     return SimpleNamespace(run=str(run), path=Path(run), command=command)

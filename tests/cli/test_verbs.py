@@ -285,10 +285,26 @@ def test_doctor_names_the_command_for_what_is_missing(ouro, monkeypatch):
 def test_ctrl_c_saves_and_the_same_command_goes_on(corpus, tmp_path):
     steps = 150
     run = tmp_path / "run"
-    size = {"steps": steps, "batch-size": 1, "micro-batch-size": 1, "window": 16, "eval-every": 0, "sample-every": 0}
+    size = {
+        "steps": steps,
+        "batch-size": 1,
+        "micro-batch-size": 1,
+        "window": 16,
+        "eval-every": 0,
+        "sample-every": 0,
+    }
     options = [word for name, value in size.items() for word in (f"--train.{name}", str(value))]
     options += ["--train.eval-tokens", "100", "--prompts", "x", *corpus]
-    command = [sys.executable, "-m", "ourospec.cli", "train", "adaptive_lm/smoke", "--run", str(run), *options]
+    command = [
+        sys.executable,
+        "-m",
+        "ourospec.cli",
+        "train",
+        "adaptive_lm/smoke",
+        "--run",
+        str(run),
+        *options,
+    ]
     setting = {"text": True, "env": {**os.environ, "OMP_NUM_THREADS": "1"}}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **setting) as process:
         wait_for_step(run, 5)
