@@ -63,7 +63,8 @@ class LiveView:
     def evaluation(self, progress: Progress) -> None:
         """Held-out text was scored."""
         line = Text.assemble(
-            (f"step {progress.evaluated_at:,} ", "dim"), (wording.split_name(progress.evaluation), "bold")
+            (f"step {progress.evaluated_at:,} ", "dim"),
+            (f"{wording.split_name(progress.evaluation)}  ", "bold"),
         )
         self._console.print(
             line.append_text(_numbers(wording.scores(progress.evaluation, adaptive=progress.adaptive)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -174,7 +175,8 @@ def _others(history: History) -> Iterator[Figure]:
             layout = _axes("")
             if np.ptp(found.values) == 0:
                 layout["yaxis"]["rangemode"] = "tozero"
-            yield Figure(f"other-{name}", "others", title, "", _noisy(found, title, "var(--train)"), layout)
+            place = re.sub(r"[^\w-]", "_", name)
+            yield Figure(f"other-{place}", "others", title, "", _noisy(found, title, "var(--train)"), layout)
 
 
 def _with_evaluations(history: History, reading: str, score: str) -> list[dict[str, Any]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from html import escape
 from importlib import resources
 
 from plotly.offline import get_plotlyjs
@@ -12,6 +11,7 @@ from plotly.offline import get_plotlyjs
 from ourospec.measure.report.facts import STATUSES, Fact, details, headline, sentence
 from ourospec.measure.report.figures import Figure, draw_figures
 from ourospec.measure.report.history import History
+from ourospec.measure.report.markup import safe
 from ourospec.measure.report.tables import (
     render_evaluations,
     render_machine,
@@ -53,7 +53,7 @@ def _document(title: str, body: str, figures: Sequence[Figure]) -> str:
 <meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="{POLICY}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(title)} · Ouro-Spec</title>
+<title>{safe(title)} · Ouro-Spec</title>
 <style>{_asset("page.css")}</style>
 </head>
 <body>
@@ -72,8 +72,8 @@ def _header(history: History) -> str:
     return f"""<header class="top">
 <div class="line"><span class="brand">Ouro-Spec · run report</span>
 <button id="theme" type="button" title="Light, dark, or as the system has it">theme: auto</button></div>
-<h1>{escape(history.title)} <span class="pill {mood}">{escape(word)}</span></h1>
-<p class="lead">{escape(sentence(history))}</p>
+<h1>{safe(history.title)} <span class="pill {mood}">{safe(word)}</span></h1>
+<p class="lead">{safe(sentence(history))}</p>
 <div class="headline">{"".join(map(_tile, headline(history)))}</div>
 <dl class="details">{"".join(map(_detail, details(history)))}</dl>
 {render_warnings(history)}
@@ -81,16 +81,16 @@ def _header(history: History) -> str:
 
 
 def _tile(fact: Fact) -> str:
-    error = f' <span class="error">{escape(fact.error)}</span>' if fact.error else ""
-    unit = f' <span class="unit">{escape(fact.unit)}</span>' if fact.unit else ""
+    error = f' <span class="error">{safe(fact.error)}</span>' if fact.error else ""
+    unit = f' <span class="unit">{safe(fact.unit)}</span>' if fact.unit else ""
     return (
-        f'<div class="tile"><h2>{escape(fact.name)}</h2>'
-        f"<p class='value'>{escape(fact.value)}{error}{unit}</p><p class='note'>{escape(fact.note)}</p></div>"
+        f'<div class="tile"><h2>{safe(fact.name)}</h2>'
+        f"<p class='value'>{safe(fact.value)}{error}{unit}</p><p class='note'>{safe(fact.note)}</p></div>"
     )
 
 
 def _detail(fact: Fact) -> str:
-    return f"<div><dt>{escape(fact.name)}</dt><dd>{escape(fact.value)}</dd></div>"
+    return f"<div><dt>{safe(fact.name)}</dt><dd>{safe(fact.value)}</dd></div>"
 
 
 def _texts(history: History) -> str:
@@ -121,10 +121,10 @@ def _plots(name: str, figures: Sequence[Figure]) -> str:
 
 
 def _figure(figure: Figure) -> str:
-    title, caption = escape(figure.title), escape(figure.caption)
+    title, caption = safe(figure.title), safe(figure.caption)
     return (
         f"<figure><figcaption><h3>{title}</h3>{f'<p>{caption}</p>' if caption else ''}</figcaption>"
-        f'<div class="plot" id="plot-{escape(figure.name)}" role="img" aria-label="{title}"></div></figure>'
+        f'<div class="plot" id="plot-{safe(figure.name)}" role="img" aria-label="{title}"></div></figure>'
     )
 
 

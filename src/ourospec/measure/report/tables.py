@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from html import escape
 from typing import Any
 
 from ourospec.measure.report.history import History
-from ourospec.telemetry.plain_text import visible
+from ourospec.measure.report.markup import safe
 from ourospec.telemetry.quantities import UNKNOWN, count, size, with_error
 
 Rows = Sequence[tuple[str, str]]
@@ -36,7 +35,7 @@ def render_evaluations(history: History) -> str:
             _whole(score.get("documents")),
             _whole(score.get("tokens")),
         ]
-        body.append("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>")
+        body.append("<tr>" + "".join(f"<td>{safe(cell)}</td>" for cell in row) + "</tr>")
     heads = "".join(f"<th>{name}</th>" for name in head)
     table = f'<table class="data"><thead><tr>{heads}</tr></thead><tbody>{"".join(body)}</tbody></table>'
     return f'<div class="scroll">{table}</div>'
@@ -83,12 +82,12 @@ def render_warnings(history: History) -> str:
     lines += [f"Step {m.step:,}: {m.data.get('message', '')}" for m in history.warnings]
     if not lines:
         return ""
-    return '<ul class="warnings">' + "".join(f"<li>{escape(visible(line))}</li>" for line in lines) + "</ul>"
+    return '<ul class="warnings">' + "".join(f"<li>{safe(line)}</li>" for line in lines) + "</ul>"
 
 
 def _card(title: str, rows: Rows) -> str:
-    lines = "".join(f"<dt>{escape(name)}</dt><dd>{escape(visible(value))}</dd>" for name, value in rows)
-    return f'<article class="settings"><h3>{escape(title)}</h3><dl>{lines}</dl></article>'
+    lines = "".join(f"<dt>{safe(name)}</dt><dd>{safe(value)}</dd>" for name, value in rows)
+    return f'<article class="settings"><h3>{safe(title)}</h3><dl>{lines}</dl></article>'
 
 
 def _setting(value: Any) -> str:

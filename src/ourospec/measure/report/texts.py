@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 from ourospec.measure.report.history import Moment
+from ourospec.measure.report.markup import safe
 from ourospec.measure.report.ramp import COLOURS, ramp_index
-from ourospec.telemetry.plain_text import visible
 
 ROUNDS = 24
 """Rounds of samples shown at most, the first and the last among them."""
@@ -67,18 +66,18 @@ def render_round(moment: Moment, scale: Scale) -> str:
 
 
 def _card(sample: Mapping[str, Any], scale: Scale) -> Iterator[str]:
-    prompt, passes = visible(sample.get("prompt", "")), sample.get("passes") or []
+    prompt, passes = sample.get("prompt", ""), sample.get("passes") or []
     yield "<header>"
-    yield f"<span>prompt <code>{escape(prompt)}</code></span>" if prompt else "<span>no prompt</span>"
+    yield f"<span>prompt <code>{safe(prompt)}</code></span>" if prompt else "<span>no prompt</span>"
     if not scale.flat and passes:
         yield f"<span>{sum(passes) / len(passes):.2f} passes</span>"
     yield "</header><pre>"
-    yield f'<span class="prompt">{escape(prompt)}</span>'
+    yield f'<span class="prompt">{safe(prompt)}</span>'
     pieces = sample.get("pieces")
     if scale.flat or not pieces or len(pieces) != len(passes):
-        yield escape(visible(sample.get("text", "")))
+        yield safe(sample.get("text", ""))
     else:
         for piece, number in zip(pieces, passes, strict=True):
             if piece:
-                yield f'<span class="t r{scale.colour(number)}" data-p="{number:.2f}">{escape(visible(piece))}</span>'
+                yield f'<span class="t r{scale.colour(number)}" data-p="{number:.2f}">{safe(piece)}</span>'
     yield "</pre>"
