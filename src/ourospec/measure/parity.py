@@ -180,11 +180,9 @@ def explain(rows: Sequence[ParityRow]) -> str:
     """The largest difference in each precision, in one sentence."""
     parts = []
     for precision in dict.fromkeys(row.precision for row in rows):
-        worst = max((row for row in rows if row.precision == precision), key=lambda row: row.worst)
-        parts.append(
-            f"in {precision} loss and gradients differ by at most {worst.worst:.1e} "
-            f"(allowed {TOLERANCES[precision]:.0e})"
-        )
+        worst = max(row.worst for row in rows if row.precision == precision)
+        differ = f"differ by at most {worst:.1e} (allowed {TOLERANCES[precision]:.0e})"
+        parts.append(f"in {precision} loss and gradients {differ if worst else 'are equal to the last bit'}")
     steps = len({row.step for row in rows})
     return f"over {steps} training steps, {'; '.join(parts)}"
 
