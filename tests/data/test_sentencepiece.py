@@ -53,6 +53,11 @@ def test_pieces_give_the_bytes_of_the_text(config):
     assert tokenizer.encode_batch([text, ""]) == [ids, []]
 
 
+def test_half_a_surrogate_pair_is_no_text(config):
+    with pytest.raises(DataError, match="half a surrogate pair"):
+        build_tokenizer(config, no_text).encode("a\udcff")
+
+
 def test_special_pieces_give_nothing_and_no_text_gives_them(config):
     tokenizer = build_tokenizer(config, no_text)
     assert [tokenizer.token_bytes(i) for i in range(3)] == [b"", b"", b""]

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ourospec.data.documents import RawDocument
-from ourospec.data.split import Survey, split, survey
+from ourospec.data.split import Split, Survey, split, survey
 from ourospec.errors import DataError
 
 
@@ -74,11 +74,28 @@ def test_the_order_of_the_documents_does_not_matter(make_text):
 def test_a_single_document_is_cut_at_a_line(make_text):
     documents = documents_of([make_text(0, 4000)])
     chosen = split(look(documents), 0.1)
-    (one, train), (other, heldout) = chosen.parts(0, documents[0].text)
-    assert (one, other) == ("train", "heldout")
+    (one, train), *others = chosen.parts(0, documents[0].text)
+    assert {one} == {"train"}
+    assert {side for side, _ in others} == {"heldout"}
+    heldout = [text for _, text in others]
     assert train.endswith("\n")
-    assert train + heldout == documents[0].text
-    assert len(heldout) / len(documents[0].text) == pytest.approx(0.1, abs=0.02)
+    assert train + "".join(heldout) == documents[0].text
+    assert len("".join(heldout)) / len(documents[0].text) == pytest.approx(0.1, abs=0.02)
+
+
+def test_what_is_no_document_is_held_out_in_pieces(make_text, monkeypatch):
+    monkeypatch.setattr("ourospec.data.split._HELDOUT_PIECE", 1000)
+    monkeypatch.setattr("ourospec.data.split._LONG", 5000)
+    cut = split(look(documents_of([make_text(0, 4000)])), 0.25).parts(0, make_text(0, 4000))
+    assert len(cut) > 5
+    whole, long = make_text(1, 400), make_text(2, 1600)
+    chosen = Split(frozenset({0, 1}), None, 0.5)
+    assert chosen.parts(0, whole) == [("heldout", whole)]
+    pieces = chosen.parts(1, long)
+    assert "".join(text for _, text in pieces) == long
+    assert {side for side, _ in pieces} == {"heldout"}
+    assert max(len(text) for _, text in pieces) <= 1000
+    assert chosen.parts(2, long) == [("train", long)]
 
 
 def test_two_documents_are_not_torn_in_halves(make_text):

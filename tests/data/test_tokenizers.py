@@ -59,6 +59,12 @@ def test_half_a_character_decodes_to_the_replacement(tokenizer):
     assert ByteTokenizer().decode(list("é".encode()[:1])) == "\ufffd"
 
 
+def test_half_a_surrogate_pair_is_no_text(tokenizer):
+    for call in (tokenizer.encode, lambda text: tokenizer.encode_batch(["fine", text])):
+        with pytest.raises(DataError, match="half a surrogate pair at character 1"):
+            call("a\udcff")
+
+
 def test_a_batch_equals_its_texts_alone(tokenizer):
     texts = ["", "one", "zwei drei\n", SPECIAL, "日本"]
     assert tokenizer.encode_batch(texts) == [tokenizer.encode(text) for text in texts]

@@ -11,6 +11,8 @@ from typing import Literal, NamedTuple, Protocol
 from ourospec.errors import DataError
 
 OnUndecodable = Literal["refuse", "replace"]
+Side = Literal["train", "heldout"]
+"""Of the split."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -56,6 +58,16 @@ def documents_of(source: Source, on_undecodable: OnUndecodable) -> Iterator[RawD
     for document in source.read(on_undecodable):
         if document.text.strip():
             yield check_encodable(document, on_undecodable)
+
+
+def cut_text(text: str, size: int) -> Iterator[str]:
+    """A text in pieces of at most so many characters, behind a line's end where there is one."""
+    start = 0
+    while len(text) - start > size:
+        end = text.rfind("\n", start, start + size) + 1 or start + size
+        yield text[start:end]
+        start = end
+    yield text[start:]
 
 
 def digest_of(text: str) -> bytes:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from ourospec.data.documents import OnUndecodable, Source, documents_of
+from ourospec.data.documents import OnUndecodable, Side, Source, cut_text, documents_of
 from ourospec.data.shards import Document
 from ourospec.data.tokenizers import Tokenizer
 from ourospec.errors import DataError
 
-Side = Literal["train", "heldout"]
 PIECE = 1_000_000
 """Characters after which a text is cut, for encoding only: an encoder's notes take many times the text's memory."""
 _BLOCK = 4_000_000
@@ -56,19 +55,9 @@ def encode_parts(parts: Iterable[Part], tokenizer: Tokenizer) -> Iterator[tuple[
                 done = []
 
 
-def cut_text(text: str, size: int = PIECE) -> Iterator[str]:
-    """A text in pieces of at most so many characters, behind a line's end where there is one."""
-    start = 0
-    while len(text) - start > size:
-        end = text.rfind("\n", start, start + size) + 1 or start + size
-        yield text[start:end]
-        start = end
-    yield text[start:]
-
-
 def loses_nothing(tokenizer: Tokenizer, text: str) -> bool:
     """Whether a text comes back from its tokens unchanged."""
-    return all(tokenizer.decode(tokenizer.encode(piece)) == piece for piece in cut_text(text))
+    return all(tokenizer.decode(tokenizer.encode(piece)) == piece for piece in cut_text(text, PIECE))
 
 
 def byte_lengths(tokenizer: Tokenizer) -> np.ndarray:
@@ -82,7 +71,7 @@ def _blocks(parts: Iterable[Part]) -> Iterator[list[tuple[Part, str, bool]]]:
     size = 0
     for part in parts:
         length = 0
-        for piece in cut_text(part.text):
+        for piece in cut_text(part.text, PIECE):
             length += len(piece)
             block.append((part, piece, length == len(part.text)))
             size += len(piece)

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ourospec.data.cache import record_files
-from ourospec.data.documents import OnUndecodable, Source, digest_of, documents_of
-from ourospec.data.encoding import PIECE, Part, Side, cut_text, encode_parts, loses_nothing
+from ourospec.data.documents import OnUndecodable, Side, Source, cut_text, digest_of, documents_of
+from ourospec.data.encoding import PIECE, Part, encode_parts, loses_nothing
 from ourospec.data.shards import ShardWriter
 from ourospec.data.split import Split, Survey
 from ourospec.data.tokenizers import Tokenizer

@@ -5,17 +5,27 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 
-from ourospec.data.documents import OnUndecodable, RawDocument, Source, digest_of, documents_of
+from ourospec.data.documents import (
+    OnUndecodable,
+    RawDocument,
+    Side,
+    Source,
+    cut_text,
+    digest_of,
+    documents_of,
+)
 from ourospec.data.near_duplicates import Union, cluster, sketch
 from ourospec.errors import DataError
 
-Side = Literal["train", "heldout"]
 _ENOUGH = 0.5
 """Part of the share asked for that whole groups must come to."""
+_LONG = 1_000_000
+"""Characters from which a text held out is no longer one document."""
+_HELDOUT_PIECE = 16_384
+"""Characters of the pieces in which such a text, or the end of one, is held out."""
 
 
 @dataclass
@@ -81,11 +91,20 @@ class Split:
     """Documents that are near-duplicates of an earlier one."""
 
     def parts(self, index: int, text: str) -> list[tuple[Side, str]]:
-        """The sides on which a document's text goes."""
+        """The sides on which a document's text goes.
+
+        The end of a cut document, and a very long text, is held out in pieces, each then a document: an evaluation
+        may so stop anywhere, and has something to take its standard errors over.
+        """
         if index == self.cut:
             at = _cut_point(text, self.cut_fraction)
-            return [("train", text[:at]), ("heldout", text[at:])]
-        return [("heldout" if index in self.heldout else "train", text)]
+            pieces = cut_text(text[at:], _HELDOUT_PIECE)
+            return [("train", text[:at]), *(("heldout", piece) for piece in pieces)]
+        if index not in self.heldout:
+            return [("train", text)]
+        if len(text) <= _LONG:
+            return [("heldout", text)]
+        return [("heldout", piece) for piece in cut_text(text, _HELDOUT_PIECE)]
 
 
 def split(found: Survey, fraction: float) -> Split:

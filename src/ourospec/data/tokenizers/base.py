@@ -38,7 +38,11 @@ class Tokenizer(Protocol):
         ...
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a text, without special tokens."""
+        """Ids of a text, without special tokens.
+
+        Raises:
+            DataError: it holds halves of surrogate pairs, which UTF-8 cannot write.
+        """
         ...
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
@@ -60,6 +64,21 @@ class Tokenizer(Protocol):
     def save(self, folder: Path) -> None:
         """Write it into a folder, from which `load_tokenizer` reads it."""
         ...
+
+
+def utf8(text: str) -> bytes:
+    """The bytes of a text.
+
+    Raises:
+        DataError: it holds half a surrogate pair, as a terminal gives for bytes that it cannot read.
+    """
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"The text is not Unicode: half a surrogate pair at character {error.start}.",
+            "Check the encoding of the terminal or the file that it comes from; it should be UTF-8.",
+        ) from None
 
 
 def check_token(token: int, vocab_size: int) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from ourospec.config import Config
-from ourospec.data.tokenizers.base import check_token, write_settings
+from ourospec.data.tokenizers.base import check_token, utf8, write_settings
 
 _BYTES = 256
 
@@ -27,10 +27,10 @@ class ByteTokenizer:
     fingerprint = "bytes-v1"
 
     def encode(self, text: str) -> list[int]:
-        return list(text.encode())
+        return list(utf8(text))
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        return [list(text.encode()) for text in texts]
+        return [list(utf8(text)) for text in texts]
 
     def decode(self, ids: Sequence[int]) -> str:
         return b"".join(map(self.token_bytes, ids)).decode(errors="replace")

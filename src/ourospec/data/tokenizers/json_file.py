@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from ourospec.config import Config
-from ourospec.data.tokenizers.base import END_TOKENS, check_token, refuse_end, write_settings, write_whole
+from ourospec.data.tokenizers.base import (
+    END_TOKENS,
+    check_token,
+    refuse_end,
+    utf8,
+    write_settings,
+    write_whole,
+)
 from ourospec.errors import DataError
 
 if TYPE_CHECKING:
@@ -31,7 +38,7 @@ class BpeConfig(Config):
     """Which tokenizer."""
     vocab_size: Annotated[int, Field(ge=257)] = 4096
     """Tokens at most: 256 bytes, the end token, and merges."""
-    training_megabytes: Annotated[int, Field(ge=1)] = 64
+    training_megabytes: Annotated[int, Field(ge=1)] = 32
     """Text of the training split that merges are learned from, at most, in MB, taken evenly from all of it."""
 
 
@@ -106,6 +113,8 @@ class JsonTokenizer:
         return self.encode_batch([text])[0]
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        for text in texts:
+            utf8(text)
         encoded = self._engine.encode_batch_fast(list(texts), add_special_tokens=False)
         return [encoding.ids for encoding in encoded]
 

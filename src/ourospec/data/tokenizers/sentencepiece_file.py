@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ourospec.config import Config
-from ourospec.data.tokenizers.base import END_TOKENS, check_token, refuse_end, write_settings, write_whole
+from ourospec.data.tokenizers.base import (
+    END_TOKENS,
+    check_token,
+    refuse_end,
+    utf8,
+    write_settings,
+    write_whole,
+)
 from ourospec.errors import DataError, ResourceError
 
 if TYPE_CHECKING:
@@ -77,9 +84,11 @@ class SentencePieceTokenizer:
         return piece.replace("▁", " ").encode()
 
     def encode(self, text: str) -> list[int]:
-        return self._engine.encode(text)
+        return self.encode_batch([text])[0]
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        for text in texts:
+            utf8(text)
         return self._engine.encode(list(texts))
 
     def decode(self, ids: Sequence[int]) -> str:
