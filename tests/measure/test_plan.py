@@ -96,13 +96,13 @@ def test_memory_at_the_peak_is_what_the_steps_took(bigram: Bigram, policy: Devic
 
 def test_a_step_is_timed_as_all_its_micro_batches(bigram: Bigram, policy: DevicePolicy) -> None:
     plan = plan_run(workload(bigram, policy, Objective(seconds=0.02)), seconds=0.5)
-    assert 0.04 <= plan.pace.seconds_per_step < 0.08
+    assert plan.pace.seconds_per_step >= 2 * 0.02
     assert plan.tokens_per_second == pytest.approx(30 / plan.pace.seconds_per_step)
 
 
 def test_time_is_taken_in_all_phases_of_the_run(bigram: Bigram, policy: DevicePolicy) -> None:
     objective = Objective()
-    plan = plan_run(workload(bigram, policy, objective), seconds=0.2)
+    plan = plan_run(workload(bigram, policy, objective), seconds=1.0)
     assert plan.pace.micro_batches >= len(PHASES)
     assert {clock.step for clock in objective.clocks} >= {int(100 * share) for share in PHASES}
 
