@@ -259,7 +259,7 @@ def test_doctor_for_people_and_for_programs(ouro, monkeypatch):
     for word in ("torch", "processor", "memory", "disk", "GFLOP/s", "Missing", "Agreement"):
         assert word in out
     data = json.loads(ouro("doctor", "--json")[1])
-    assert data["machine"]["memory"] > 0
+    assert data["memory_available"] > 0
     assert data["speed"]["cpu"]["float32"] > 0
     assert data["parity"]["cpu"]["agrees"] is True
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
-import platform
 import shutil
 import sys
 import time
@@ -15,8 +13,9 @@ from typing import Annotated, Any
 import tyro
 
 from ourospec.cli.options import parse_options
-from ourospec.cli.output import duration, print_json, print_section, size
+from ourospec.cli.output import print_json, print_section
 from ourospec.errors import ResourceError
+from ourospec.telemetry.quantities import duration, size
 
 EXTRAS = {
     "sentencepiece": "tokenizers in SentencePiece's .model format",
@@ -60,29 +59,16 @@ def main(arguments: list[str]) -> None:
 def examine() -> dict[str, Any]:
     """Everything that `ouro doctor` says, as JSON-ready data."""
     from ourospec.device import available_devices
+    from ourospec.telemetry.environment import describe_environment
 
     devices = available_devices()
     return {
-        "software": software(),
-        "machine": machine(),
+        **describe_environment(),
+        **machine(),
         "devices": {kind: device(kind) for kind in devices},
         "speed": {kind: matmul_speed(kind) for kind in devices},
         "extras": {name: importlib.util.find_spec(name) is not None for name in EXTRAS},
         "parity": parity(devices),
-    }
-
-
-def software() -> dict[str, str]:
-    """Versions that decide how things behave."""
-    from importlib.metadata import version
-
-    import torch
-
-    return {
-        "ourospec": version("ourospec"),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "system": platform.platform(),
     }
 
 
@@ -91,28 +77,12 @@ def machine() -> dict[str, Any]:
     import psutil
     import torch
 
-    memory, disk = psutil.virtual_memory(), shutil.disk_usage(Path.cwd())
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
-        "processor": processor_name(),
-        "cores": psutil.cpu_count(logical=False) or usable,
-        "usable_threads": usable,
         "torch_threads": torch.get_num_threads(),
         "instruction_sets": instruction_sets(),
-        "memory": memory.total,
-        "memory_available": memory.available,
-        "disk_free": disk.free,
+        "memory_available": psutil.virtual_memory().available,
+        "disk_free": shutil.disk_usage(Path.cwd()).free,
     }
-
-
-def processor_name() -> str:
-    """The processor's name as the system gives it."""
-    table = Path("/proc/cpuinfo")
-    if table.is_file():
-        for line in table.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
 
 
 def instruction_sets() -> list[str]:
@@ -177,19 +147,19 @@ def parity(devices: list[str]) -> dict[str, dict[str, Any]]:
 
 def show(findings: dict[str, Any]) -> None:
     """Print for a person."""
-    software, machine = findings["software"], findings["machine"]
+    packages = findings["packages"]
     print_section(
         "Here",
         [
-            ("ourospec", software["ourospec"]),
-            ("Python", f"{software['python']} ({sys.executable})"),
-            ("torch", f"{software['torch']}, imported in {duration(findings['torch_import_seconds'])}"),
-            ("system", software["system"]),
-            ("processor", f"{machine['processor']}, {machine['cores']} cores"),
-            ("threads", f"{machine['torch_threads']} used of {machine['usable_threads']}"),
-            ("instructions", ", ".join(machine["instruction_sets"])),
-            ("memory", f"{size(machine['memory'])}, {size(machine['memory_available'])} free"),
-            ("disk here", f"{size(machine['disk_free'])} free"),
+            ("ourospec", packages["ourospec"]),
+            ("Python", f"{findings['python']} ({sys.executable})"),
+            ("torch", f"{packages['torch']}, imported in {duration(findings['torch_import_seconds'])}"),
+            ("system", findings["platform"]),
+            ("processor", f"{findings['processor']}, {findings['cores']} cores"),
+            ("threads", f"{findings['torch_threads']} used of {findings['usable_threads']}"),
+            ("instructions", ", ".join(findings["instruction_sets"])),
+            ("memory", f"{size(findings['memory'])}, {size(findings['memory_available'])} free"),
+            ("disk here", f"{size(findings['disk_free'])} free"),
         ],
     )
     print_section("Fast here", [(kind, describe_speed(kind, findings)) for kind in findings["devices"]])

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from ourospec.cli.options import parse_options
-from ourospec.cli.output import count, print_json, print_section
+from ourospec.cli.output import flop, print_json, print_section
+from ourospec.telemetry.quantities import with_error
 
 if TYPE_CHECKING:
     from ourospec.api import LoadedModel
@@ -80,10 +81,7 @@ def show(figures: dict[str, Any]) -> None:
     """Print for a person, each ratio with its standard error."""
 
     def figure(name: str, digits: int) -> str:
-        error = figures[f"{name}_se"]
-        # NaN, the error of a single document, is the one number that differs from itself.
-        shown = f" ± {error:.{digits}f}" if error == error else ""
-        return f"{figures[name]:.{digits}f}{shown}"
+        return with_error(figures[name], figures[f"{name}_se"], digits)
 
     text = figures["data"] if isinstance(figures["data"], str) else ", ".join(figures["data"])
     read = f"{figures['documents']:,} documents, {figures['tokens']:,} tokens, {figures['bytes']:,} bytes"
@@ -94,7 +92,7 @@ def show(figures: dict[str, Any]) -> None:
         ("perplexity", figure("perplexity", 2)),
         ("bits per byte", figure("bits_per_byte", 4)),
         ("passes", f"{figure('mean_passes', 3)} per token and layer (by layer: {layers})"),
-        ("FLOPs", f"{count(figures['flops_per_token'])}FLOP forward per token, executed"),
+        ("FLOPs", f"{flop(figures['flops_per_token'])} forward per token, executed"),
     ]
     print_section(f"{figures['run']}, {figures['family']} after step {figures['step']:,}", rows)
     print("± is the standard error over documents.")

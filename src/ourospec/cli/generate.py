@@ -12,6 +12,7 @@ import tyro
 from ourospec.cli.options import parse_options
 from ourospec.cli.output import print_json
 from ourospec.telemetry.depth_bands import band_colour, legend
+from ourospec.telemetry.plain_text import visible
 
 if TYPE_CHECKING:
     from ourospec.serve.session import Generation
@@ -88,7 +89,8 @@ class Printer:
 
     Args:
         depth: mark each token with its passes, mean over the layers.
-        colours: mark by colour; otherwise by a number behind the token, ‹1.5›.
+        colours: this is a terminal: mark by colour, and let no control character of the text act on it;
+            otherwise mark by a number behind the token, ‹1.5›, and pass the text on as it is.
     """
 
     def __init__(self, depth: bool, colours: bool) -> None:
@@ -98,7 +100,7 @@ class Printer:
         """The legend and the prompt, in grey."""
         if self.depth:
             print(self.legend() + "\n")
-        self.write(f"\033[90m{prompt}\033[0m" if self.colours else prompt)
+        self.write(f"\033[90m{visible(prompt)}\033[0m" if self.colours else prompt)
 
     def legend(self) -> str:
         """What the colours or the numbers mean."""
@@ -109,14 +111,15 @@ class Printer:
 
     def piece(self, piece: Piece) -> None:
         """One token."""
-        if not piece.text or not self.depth:
-            self.write(piece.text)
+        text = visible(piece.text) if self.colours else piece.text
+        if not text or not self.depth:
+            self.write(text)
             return
         mean = mean_passes([piece.passes])
         if self.colours:
-            self.write(f"\033[38;5;{band_colour(mean)}m{piece.text}\033[0m")
+            self.write(f"\033[38;5;{band_colour(mean)}m{text}\033[0m")
         else:
-            self.write(f"{piece.text}‹{mean:.1f}›")
+            self.write(f"{text}‹{mean:.1f}›")
 
     def end(self, generation: Generation, seconds: float) -> None:
         """What it took, on stderr: stdout is the text."""

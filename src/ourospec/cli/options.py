@@ -25,13 +25,16 @@ def parse_options(options: type[Options], arguments: Sequence[str], verb: str) -
     Raises:
         ConfigError: an option that does not exist; the message names those near it.
     """
-    flags: dict[str, str] = {}
-    for field in dataclasses.fields(options):  # pyright: ignore[reportArgumentType]
-        flags[f"--{field.name.replace('_', '-')}"] = ""
-        if field.type in ("bool", bool):
-            flags[f"--no-{field.name.replace('_', '-')}"] = ""
+    fields = dataclasses.fields(options)  # pyright: ignore[reportArgumentType]
+    flags = {f"--{field.name.replace('_', '-')}": "" for field in fields}
     refuse_unknown(arguments, flags, f"ouro {verb} --help")
-    return tyro.cli(options, args=list(arguments), prog=f"ouro {verb}", description=options.__doc__)
+    return tyro.cli(
+        options,
+        args=list(arguments),
+        prog=f"ouro {verb}",
+        description=options.__doc__,
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )
 
 
 def refuse_unknown(arguments: Iterable[str], flags: Mapping[str, str], help_command: str) -> None:

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from ourospec.cli.output import count, duration, print_json, print_section, size
+from ourospec.cli.output import flop, print_json, print_section
 from ourospec.cli.program import as_typed
 from ourospec.errors import ConfigError
 from ourospec.runs import RunDirectory
+from ourospec.telemetry.quantities import count, duration, size
 
 if TYPE_CHECKING:
     from ourospec.recipe import Recipe
@@ -136,9 +137,9 @@ def show(start: str, recipe: Recipe, figures: Mapping[str, Any]) -> None:
     print_section(f"Parameters of {start}", [*parts, ("all", f"{count(whole):>8}")])
     tokens = figures["tokens_per_step"] * recipe.train.steps
     further = figures["flops_per_further_pass"]
-    flops = [("one pass per layer", f"{count(figures['flops_per_token'])}FLOP forward")]
+    flops = [("one pass per layer", f"{flop(figures['flops_per_token'])} forward")]
     if further:
-        flops.append(("each further pass", f"{count(further)}FLOP"))
+        flops.append(("each further pass", flop(further)))
     print_section("Per token", flops)
     memory = [(name, size(n)) for name, n in figures["memory"].items() if n]
     total = size(figures["memory_total"])
@@ -149,7 +150,7 @@ def show(start: str, recipe: Recipe, figures: Mapping[str, Any]) -> None:
         f"{size(figures['disk'])} at most, a checkpoint being {size(figures['checkpoint'])}; {free} are free"
     )
     print_section("Disk", [("checkpoints", disk)])
-    rows = [("work", f"{recipe.train.steps:,} steps, {count(tokens)}tokens")]
+    rows = [("work", f"{recipe.train.steps:,} steps, {count(tokens)} tokens")]
     if "seconds" in figures:
         speed = figures["tokens_per_second"]
         spread = figures["pace"]["spread"]

@@ -74,7 +74,9 @@ def main(arguments: list[str]) -> None:
     finish = api.train(recipe, run.path, observers=[watcher])
     if not options.quiet:
         if finish.status == "already complete":
-            print(f"{run.path} was trained to its end before: {finish.step:,} of {recipe.train.steps:,} steps.")
+            print(
+                f"{run.path} was trained to its end before: {finish.step:,} of {recipe.train.steps:,} steps."
+            )
         print(next_commands(run))
 
 
