@@ -173,6 +173,13 @@ def test_a_plain_model_has_no_depth_to_show(tmp_path: Path) -> None:
     assert "def _parse_header" in page.text
 
 
+def test_a_fixed_depth_is_said_in_words(tmp_path: Path) -> None:
+    sample = {"prompt": "a", "text": "bc", "pieces": ["b", "c"], "passes": [2.0, 2.0]}
+    page = report(told(tmp_path, Event("start", 0, {}), Event("sample", 1, {"samples": [sample]})))
+    assert "every token took 2.00 passes" in page.text
+    assert not page.with_class("t")
+
+
 HOSTILE = '</script><script>alert("x")</script><img src=x onerror=alert(1)>&amp;\x1b[2J'
 
 

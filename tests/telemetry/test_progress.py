@@ -58,6 +58,18 @@ def test_numbers_are_means_of_the_last_steps() -> None:
     assert progress.mean("mean_passes") is None
 
 
+def test_speed_is_tokens_by_time() -> None:
+    progress = begun(Clock(), total=100)
+    assert progress.tokens_per_second() is None
+    progress.advance(1, {"loss": 1.0, "tokens_per_second": 1000.0})
+    progress.advance(2, {"loss": 1.0, "tokens_per_second": 250.0})
+    assert progress.tokens_per_second() == pytest.approx(2 * 500 / (0.5 + 2.0)), (
+        "500 tokens in 0.5 s, then in 2 s"
+    )
+    progress.advance(3, {"loss": 1.0, "tokens_per_second": 0.0})
+    assert progress.tokens_per_second() is None
+
+
 def test_the_curve_stays_short_and_spans_the_run() -> None:
     progress = begun(Clock(), total=10_000)
     for step in range(1, 10_001):

@@ -70,6 +70,13 @@ class Progress:
         values = self._recent.get(name)
         return sum(values) / len(values) if values else None
 
+    def tokens_per_second(self) -> float | None:
+        """Over the last steps: their tokens by their time, which is the harmonic mean of their speeds."""
+        speeds = self._recent.get("tokens_per_second")
+        if not speeds or min(speeds) <= 0:
+            return None
+        return len(speeds) / sum(1 / speed for speed in speeds)
+
     def mean_loss(self, last: int = SMOOTHED_STEPS) -> float | None:
         """Nats per target: of the next token alone where the objective says so, else all costs included."""
         values = list(self._recent.get("lm_loss") or self._recent.get("loss") or ())[-last:]

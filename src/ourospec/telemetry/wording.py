@@ -46,7 +46,7 @@ def readings(progress: Progress) -> list[tuple[str, str]]:
         found.append(("bits/byte", decimal(progress.mean("bits_per_byte"))))
     if progress.adaptive:
         found.append(("depth", decimal(progress.mean("mean_passes"), 2)))
-    found.append(("tokens/s", count(progress.mean("tokens_per_second"))))
+    found.append(("tokens/s", count(progress.tokens_per_second())))
     found.append(("lr", scientific(progress.latest.get("lr"))))
     return found
 

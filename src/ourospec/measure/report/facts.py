@@ -71,7 +71,7 @@ def details(history: History) -> list[Fact]:
         Fact("Steps", steps),
         Fact("Tokens seen", count(latest.get("tokens"))),
         Fact("Time training", duration(latest.get("seconds"))),
-        Fact("Speed", f"{count(history.mean_of_late('tokens_per_second', 1.0))} tokens/s"),
+        Fact("Speed", f"{count(_speed(history))} tokens/s"),
         Fact("Device", f"{start.get('device', UNKNOWN)}, {start.get('precision', UNKNOWN)}"),
         Fact("Begun", moment(history.began)),
     ]
@@ -90,6 +90,12 @@ def sentence(history: History) -> str:
     if score.get("bits_per_byte") is not None and score.get("documents"):
         text += f" and were tested on {score['documents']:,} held-out documents"
     return text + "."
+
+
+def _speed(history: History) -> float | None:
+    """Tokens per second of training, over the whole run."""
+    tokens, seconds = history.latest.get("tokens"), history.latest.get("seconds")
+    return tokens / seconds if tokens and seconds else None
 
 
 def _error(error: float | None, digits: int = 3) -> str:

@@ -204,6 +204,7 @@ def _noisy(found: Series, name: str, colour: str) -> list[dict[str, Any]]:
     if width < 2:
         return [clear]
     faint = _line(found.steps, found.values, name, colour, width=1)
+    del faint["hovertemplate"]  # it would win over "skip"
     return [{**faint, "opacity": 0.3, "hoverinfo": "skip", "showlegend": False}, clear]
 
 

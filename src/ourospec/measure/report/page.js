@@ -20,7 +20,7 @@
   };
 
   const axis = {
-    gridcolor: "var(--grid)", linecolor: "var(--edge)", zeroline: false, automargin: true,
+    gridcolor: "var(--grid)", linecolor: "var(--edge)", zeroline: false, automargin: true, showspikes: false,
     tickfont: { color: "var(--soft)", size: 11 }, title: { font: { color: "var(--soft)", size: 11 }, standoff: 8 },
   };
   const base = {

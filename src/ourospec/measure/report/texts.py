@@ -49,7 +49,7 @@ def scale_of(rounds: Sequence[Moment]) -> Scale:
 def render_legend(scale: Scale) -> str:
     """The colours with their numbers."""
     if scale.flat:
-        return ""
+        return f'<p class="legend">every token took {scale.low:.2f} passes</p>' if scale.low > 1 else ""
     swatches = "".join(f'<i class="r{index}"></i>' for index in range(COLOURS))
     return (
         '<p class="legend"><span>passes a token took, mean over layers</span>'
