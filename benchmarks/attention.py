@@ -41,7 +41,8 @@ def compare(dtype: torch.dtype, length: int, rounds: int) -> Figure:
     rows = POSITIONS // length
     # Heads first in memory, as the layers make them.
     q, k, v = (
-        torch.randn(HEADS, rows, length, WIDTH, dtype=dtype, requires_grad=True).transpose(0, 1) for _ in range(3)
+        torch.randn(HEADS, rows, length, WIDTH, dtype=dtype, requires_grad=True).transpose(0, 1)
+        for _ in range(3)
     )
     bias = Visibility(length, q.device).bias(0, dtype)
     ratios = []
@@ -55,7 +56,9 @@ def compare(dtype: torch.dtype, length: int, rounds: int) -> Figure:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="two lengths, few rounds")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--rounds", type=int, default=9)

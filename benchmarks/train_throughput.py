@@ -53,20 +53,20 @@ def build_gpt2(layers: int, width: int, heads: int, window: int, vocabulary: int
     """GPT-2 as transformers has it, and its loss."""
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    config = GPT2Config(
-        vocab_size=vocabulary,
-        n_positions=window,
-        n_embd=width,
-        n_layer=layers,
-        n_head=heads,
-        resid_pdrop=0.0,
-        embd_pdrop=0.0,
-        attn_pdrop=0.0,
-        activation_function="gelu_pytorch_tanh",  # equals gelu_new, as one kernel
-        attn_implementation="sdpa",
-        use_cache=False,
-    )
-    model = GPT2LMHeadModel(config)
+    settings: dict[str, Any] = {
+        "vocab_size": vocabulary,
+        "n_positions": window,
+        "n_embd": width,
+        "n_layer": layers,
+        "n_head": heads,
+        "resid_pdrop": 0.0,
+        "embd_pdrop": 0.0,
+        "attn_pdrop": 0.0,
+        "activation_function": "gelu_pytorch_tanh",  # equals gelu_new, as one kernel
+        "attn_implementation": "sdpa",
+        "use_cache": False,
+    }
+    model = GPT2LMHeadModel(GPT2Config(**settings))
     # transformers shifts the labels itself: the targets are the inputs.
     return model, lambda batch: model(input_ids=batch.tokens, labels=batch.tokens).loss
 

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ourospec.contracts import Effort, Observer
+from ourospec.contracts import Effort, Event, Observer
 from ourospec.data.text import TextData, open_heldout
 from ourospec.data.tokenizers import Tokenizer, load_tokenizer
 from ourospec.device import DeviceName, DevicePolicy, choose_device
@@ -58,30 +58,51 @@ def presets() -> dict[str, Callable[[], Recipe]]:
     return dict(PRESETS)
 
 
-def train(recipe: Recipe | str, run_dir: str | Path, *, observers: Sequence[Observer] = ()) -> Finish:
+def train(
+    recipe: Recipe | str,
+    run_dir: str | Path,
+    *,
+    observers: Sequence[Observer] = (),
+    tell: Callable[[str], None] | None = None,
+) -> Finish:
     """Train a recipe, or go on with it where the directory already holds it, and write the report.
 
     Args:
         recipe: a Recipe, or the name of a preset.
         run_dir: where everything goes; see runs.RunDirectory.
         observers: watchers beside those that write the directory's own files.
+        tell: hears, in a few words each, what is being prepared before the first step.
 
     Raises:
         OuroError: see train.loop.fit, which this calls.
     """
-    if isinstance(recipe, str):
-        if recipe not in PRESETS:
-            raise ConfigError(f"There is no preset {recipe!r}.", f"There are: {', '.join(PRESETS)}.")
-        recipe = PRESETS[recipe]()
+    if isinstance(recipe, str) and recipe not in PRESETS:
+        raise ConfigError(f"There is no preset {recipe!r}.", f"There are: {', '.join(PRESETS)}.")
+    chosen = PRESETS[recipe]() if isinstance(recipe, str) else recipe
     run = RunDirectory(Path(run_dir))
-    files = (JsonlObserver(run), SampleFiles(run))
-    job = recipe.assemble(run, [*files, *observers])
-    write_environment(run, job.policy.describe())
-    try:
-        return fit(job)
-    finally:
-        if run.events.exists():
-            write_report(run)
+    files = (JsonlObserver(run), SampleFiles(run), _Paperwork(run))
+    return fit(chosen.assemble(run, [*files, *observers], tell))
+
+
+@dataclass(frozen=True)
+class _Paperwork:
+    """Records the machine when a run starts and writes the report when it ends, however it ends.
+
+    As an observer it does so only for a start that got past the lock and the recipe, and cannot break the run.
+    """
+
+    run: RunDirectory
+
+    def on_event(self, event: Event) -> None:
+        if event.kind == "start":
+            write_environment(
+                self.run, {key: event.data[key] for key in ("device", "processor", "precision")}
+            )
+        elif event.kind == "end":
+            write_report(self.run)
+
+    def close(self) -> None:
+        """Nothing is held open."""
 
 
 def load(run_dir: str | Path, *, device: DeviceName = "auto") -> LoadedModel:

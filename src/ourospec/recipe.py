@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, ClassVar
 
 import torch
-from ourospec.data.text import TextData, open_text
-from ourospec.data.tokenizers import Tokenizer
-from ourospec.measure.likelihood import heldout_probe
-from ourospec.optim.config import OptimConfig
-from ourospec.serve.samples import sample_probe
-from ourospec.train.config import TrainConfig
-from ourospec.train.loop import Job
 from pydantic import Field, ValidationError
 from torch import nn
 
 from ourospec.config import Config
 from ourospec.contracts import Objective, Observer, Probe
+from ourospec.data.text import TextData, open_text
+from ourospec.data.tokenizers import Tokenizer
 from ourospec.device import DevicePolicy, choose_device
 from ourospec.errors import ConfigError
+from ourospec.measure.likelihood import heldout_probe
+from ourospec.optim.config import OptimConfig
 from ourospec.runs import RunDirectory
+from ourospec.serve.samples import sample_probe
+from ourospec.train.config import TrainConfig
+from ourospec.train.loop import Job
+
+Tell = Callable[[str], None] | None
 
 
 class Recipe(Config):
@@ -55,8 +57,8 @@ class Recipe(Config):
         """As written into the run directory."""
         return self.model_dump_json(indent=2) + "\n"
 
-    def assemble(self, run: RunDirectory, observers: Sequence[Observer]) -> Job:
-        """Everything the trainer needs to run this in that directory."""
+    def assemble(self, run: RunDirectory, observers: Sequence[Observer], tell: Tell = None) -> Job:
+        """Everything the trainer needs to run this in that directory; `tell` hears what is being prepared."""
         raise NotImplementedError
 
 
@@ -76,9 +78,9 @@ class TextRecipe(Recipe):
         """What training minimises."""
         raise NotImplementedError
 
-    def assemble(self, run: RunDirectory, observers: Sequence[Observer]) -> Job:
+    def assemble(self, run: RunDirectory, observers: Sequence[Observer], tell: Tell = None) -> Job:
         policy = choose_device(self.train.device, self.train.precision)
-        dataset = open_text(self.data)
+        dataset = open_text(self.data, tell)
         dataset.tokenizer.save(run.tokenizer)
         torch.manual_seed(self.seed)
         settings = self.train
@@ -94,6 +96,7 @@ class TextRecipe(Recipe):
             optim=self.optim,
             seed=self.seed,
             policy=policy,
+            about={"data": dataset.summary},
         )
 
     def _probes(self, tokenizer: Tokenizer, heldout: Any, policy: DevicePolicy) -> list[Probe]:
