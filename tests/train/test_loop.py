@@ -176,6 +176,15 @@ def test_without_an_average_probes_see_the_weights(tmp_path: Path) -> None:
     assert not load_weights(RunDirectory(tmp_path))[1].averaged
 
 
+def test_gradients_left_from_before_do_not_count(tmp_path: Path) -> None:
+    fit(toy_job(tmp_path / "fresh", steps=3))
+    job = toy_job(tmp_path / "used", steps=3)
+    for parameter in job.model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    fit(job)
+    assert end_of(tmp_path / "fresh") == end_of(tmp_path / "used")
+
+
 def test_the_objective_is_told_once_per_step_and_its_carry_goes_round(tmp_path: Path) -> None:
     calls: list[tuple[str, int]] = []
 

@@ -108,6 +108,7 @@ class _Training:
         model = job.model.to(job.policy.device)
         average = WeightAverage(model, job.optim.ema_decay) if job.optim.ema_decay else None
         optimizer = build_adamw(model, job.optim, job.policy)
+        optimizer.zero_grad(set_to_none=True)  # whatever the model was used for before
         self.state = TrainState(model, optimizer, average, job.objective, job.policy.device)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.last_save: str | None = None
@@ -205,7 +206,6 @@ class _Training:
         job, state = self.job, self.state
         began = time.perf_counter()
         clock = Clock(state.step, job.train.steps)
-        state.optimizer.zero_grad(set_to_none=True)
         batches = job.stream.batches(state.step)
         totals = accumulate(state.model, job.objective, batches, state.carry, clock, job.policy)
         gradients = [p.grad for p in self.parameters if p.grad is not None]
@@ -216,11 +216,13 @@ class _Training:
         for group in state.optimizer.param_groups:
             group["lr"] = rate
         state.optimizer.step()
+        state.optimizer.zero_grad(set_to_none=True)  # now, so that probes and saves have their memory
         if state.average is not None:
             state.average.update(state.step)
         state.carry = totals.carry
         state.step += 1
         state.tokens += reading.num_targets
+        # The objective hears of the step when it is finished, so the clock has moved on.
         told = {"loss": reading.loss, **reading.metrics}
         own = job.objective.update(told, Clock(state.step, job.train.steps))
         seconds = time.perf_counter() - began
@@ -289,7 +291,7 @@ class _Training:
     def _stopped_at_once(self) -> Interrupted:
         kept = f"The last checkpoint is {self.last_save}." if self.last_save else "Nothing was saved yet."
         return Interrupted(
-            f"Stopped at once, during step {self.state.step + 1} of {self.job.train.steps}. {kept}",
+            f"Stopped at once, {self.state.step} of {self.job.train.steps} steps being finished. {kept}",
             f"Give the same command again, with --run {self.job.run.path}, to go on from there.",
         )
 
