@@ -95,9 +95,7 @@ class _Paperwork:
 
     def on_event(self, event: Event) -> None:
         if event.kind == "start":
-            write_environment(
-                self.run, {key: event.data[key] for key in ("device", "processor", "precision")}
-            )
+            write_environment(self.run, {key: event.data[key] for key in ("device", "precision")})
         elif event.kind == "end":
             write_report(self.run)
 
