@@ -28,6 +28,7 @@ from ourospec.telemetry.environment import write_environment
 from ourospec.telemetry.jsonl import JsonlObserver
 from ourospec.telemetry.samples import SampleFiles
 from ourospec.train.loop import Finish, fit
+from ourospec.train.recipe_file import refuse_other_recipe
 from ourospec.train.weights import WeightsOrigin, load_weights
 
 
@@ -80,6 +81,8 @@ def train(
         raise ConfigError(f"There is no preset {recipe!r}.", f"There are: {', '.join(PRESETS)}.")
     chosen = PRESETS[recipe]() if isinstance(recipe, str) else recipe
     run = RunDirectory(Path(run_dir))
+    # Before anything is prepared or written: another run's directory stays as it is.
+    refuse_other_recipe(run, chosen.to_json())
     files = (JsonlObserver(run), SampleFiles(run), _Paperwork(run))
     return fit(chosen.assemble(run, [*files, *observers], tell))
 

@@ -22,6 +22,7 @@ from ourospec.runs import RunDirectory
 from ourospec.serve.samples import sample_probe
 from ourospec.train.config import TrainConfig
 from ourospec.train.loop import Job
+from ourospec.train.rng import undisturbed
 
 Tell = Callable[[str], None] | None
 
@@ -82,10 +83,12 @@ class TextRecipe(Recipe):
         policy = choose_device(self.train.device, self.train.precision)
         dataset = open_text(self.data, tell)
         dataset.tokenizer.save(run.tokenizer)
-        torch.manual_seed(self.seed)
+        with undisturbed():
+            torch.manual_seed(self.seed)
+            model = self.build_model(dataset.tokenizer)
         settings = self.train
         return Job(
-            model=self.build_model(dataset.tokenizer),
+            model=model,
             objective=self.build_objective(),
             stream=dataset.stream(settings.window, settings.batch_size, settings.micro_batch_size, self.seed),
             probes=self._probes(dataset.tokenizer, dataset.heldout, policy),

@@ -146,7 +146,10 @@ def score_documents(
 class Corpus(Protocol):
     """What an evaluation needs of held-out text; see data/shards.py."""
 
-    def documents(self) -> Iterable[ScoredDocument]: ...
+    @property
+    def num_documents(self) -> int: ...
+
+    def document(self, number: int) -> ScoredDocument: ...
 
 
 def choose_documents(documents: Iterable[ScoredDocument], most_tokens: int) -> list[ScoredDocument]:
@@ -171,7 +174,9 @@ def heldout_probe(
     heldout: Corpus, end_id: int, window: int, most_tokens: int, policy: DevicePolicy
 ) -> Callable[[Any, Clock], Mapping[str, Any]]:
     """The `run` of an "eval" contracts.Probe: `Likelihood.summary` of always the same held-out documents."""
-    documents = choose_documents(heldout.documents(), most_tokens)
+    # Documents lie in the order of their names; a share of them should not be of one corner of the corpus.
+    order = np.random.default_rng(0).permutation(heldout.num_documents)
+    documents = choose_documents((heldout.document(int(number)) for number in order), most_tokens)
     rows = max(1, PROBE_POSITIONS // window)
 
     def run(model: Any, clock: Clock) -> Mapping[str, Any]:
