@@ -1,6 +1,6 @@
 """Draw a text that a run generates, its tokens coloured by the passes they took, as an SVG.
 
-    python tools/picture.py RUN FILE.svg [--prompt TEXT] [--tokens N] [--seed N]
+python tools/picture.py RUN FILE.svg [--prompt TEXT] [--tokens N] [--seed N]
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from ourospec.telemetry.depth_bands import band_colour, legend
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("run")
     parser.add_argument("file", type=Path)
     parser.add_argument("--prompt", default="def ")
@@ -37,7 +39,9 @@ def main() -> int:
         names.append(f"{name}   ", style=f"color({colour})")
     console.print(body)
     console.print(names)
-    console.save_svg(str(options.file), title=f"ouro generate {options.run} --prompt '{options.prompt}' --depth")
+    console.save_svg(
+        str(options.file), title=f"ouro generate {options.run} --prompt '{options.prompt}' --depth"
+    )
     return 0
 
 

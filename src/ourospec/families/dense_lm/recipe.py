@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from ourospec.data.tokenizers import Tokenizer
 from torch import nn
 
 from ourospec.contracts import Objective
+from ourospec.data.tokenizers import Tokenizer
 from ourospec.families.dense_lm.model import DenseConfig, DenseLM
 from ourospec.nn.next_token import NextToken
 from ourospec.recipe import TextRecipe, token_pieces, vocabulary_rows
