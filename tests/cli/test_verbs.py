@@ -290,6 +290,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(corpus, tmp_path):
         "batch-size": 1,
         "micro-batch-size": 1,
         "window": 16,
+        "save-every": 100,
         "eval-every": 0,
         "sample-every": 0,
     }
