@@ -66,6 +66,21 @@ def test_print_config_is_a_recipe_to_start_from(trained, ouro, tmp_path):
     assert ouro("train", trained.run, "--print-config")[1] == (trained.path / "recipe.json").read_text()
 
 
+def test_training_says_what_it_prepares_unless_it_is_to_be_quiet(corpus, ouro, tmp_path):
+    command = ["train", "dense_lm/smoke", "--train.steps", "1", "--prompts", "x", *corpus]
+    fresh = ["--data.cache", str(tmp_path / "cache")]
+    code, out, _ = ouro(*command, "--run", str(tmp_path / "loud"), *fresh)
+    assert code == 0
+    assert out.startswith("reading the corpus")
+    assert ouro(
+        *command, "--run", str(tmp_path / "quiet"), "--data.cache", str(tmp_path / "other"), "--quiet"
+    ) == (
+        0,
+        "",
+        "",
+    )
+
+
 def test_every_preset_can_be_resolved_and_says_what_it_is(ouro):
     code, out, _ = ouro("presets", "--json")
     presets = json.loads(out)

@@ -69,20 +69,24 @@ def main(arguments: list[str]) -> None:
         hidden=("family", "name"),
         extras=PlanOptions,
     )
-    if not (options.json or options.no_measure):
-        print(f"Measuring for about {duration(SECONDS)} ...\n", flush=True)
-    figures = estimate(recipe, 0.0 if options.no_measure else SECONDS)
+    figures = estimate(recipe, 0.0 if options.no_measure else SECONDS, tell=not options.json)
     if options.json:
         print_json(figures)
     else:
         show(start, recipe, figures)
 
 
-def estimate(recipe: Recipe, seconds: float) -> dict[str, Any]:
+def estimate(recipe: Recipe, seconds: float, *, tell: bool) -> dict[str, Any]:
     """The plan as JSON-ready data: bytes, seconds, FLOPs. 0 seconds: what is known without measuring."""
+    from ourospec.cli.train import tell as say_so
+
     with tempfile.TemporaryDirectory() as folder:
-        job = recipe.assemble(RunDirectory(Path(folder)), ())
-        return measured(job, seconds) if seconds else unmeasured(job)
+        job = recipe.assemble(RunDirectory(Path(folder)), (), say_so if tell else None)
+        if not seconds:
+            return unmeasured(job)
+        if tell:
+            say_so(f"measuring for about {duration(seconds)}")
+        return measured(job, seconds)
 
 
 def measured(job: Job, seconds: float) -> dict[str, Any]:
@@ -132,6 +136,7 @@ def unmeasured(job: Job) -> dict[str, Any]:
 
 def show(start: str, recipe: Recipe, figures: Mapping[str, Any]) -> None:
     """Print for a person."""
+    print()
     whole = figures["parameters_total"]
     parts = [(name, f"{count(n):>8}  {n / whole:4.0%}") for name, n in figures["parameters"].items()]
     print_section(f"Parameters of {start}", [*parts, ("all", f"{count(whole):>8}")])

@@ -71,7 +71,7 @@ def main(arguments: list[str]) -> None:
 
     watcher = ConsoleObserver(sys.stderr if options.quiet else sys.stdout, quiet=options.quiet)
     run = RunDirectory(run_path(start, recipe, options))
-    finish = api.train(recipe, run.path, observers=[watcher])
+    finish = api.train(recipe, run.path, observers=[watcher], tell=None if options.quiet else tell)
     if not options.quiet:
         if finish.status == "already complete":
             print(
@@ -117,6 +117,11 @@ def run_path(start: str, recipe: Recipe, options: TrainOptions) -> Path:
     if (Path(start) / "recipe.json").is_file():
         return Path(start)
     return Path("runs") / f"{recipe.family}-{recipe.name}"
+
+
+def tell(what: str) -> None:
+    """What is being prepared before the first step; the first time it can take a minute."""
+    print(f"{what} ...", flush=True)
 
 
 def next_commands(run: RunDirectory) -> str:
