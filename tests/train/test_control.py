@@ -136,7 +136,8 @@ def test_a_directory_that_cannot_be_made_is_explained(tmp_path: Path) -> None:
 
 def test_processes_are_told_apart() -> None:
     assert process_began(os.getpid()) == process_began(os.getpid()) is not None
-    assert process_began(os.getpid()) != process_began(os.getppid())
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as later:
+        assert process_began(later.pid) != process_began(os.getpid())
     assert process_began(2**22 + 1) is None
 
 
