@@ -94,7 +94,7 @@ def choose_device(name: DeviceName = "auto", precision: Precision = "auto") -> D
     if kind not in present:
         raise ResourceError(
             f"The device {kind!r} was asked for, but this machine has only: {', '.join(present)}.",
-            "Leave the choice to us with --device auto, or see what is here with: ouro doctor",
+            'Leave the choice to us (--train.device auto; in Python device="auto"), or see what is here: ouro doctor',
         )
     if kind == "cpu":
         keep_freed_memory()
@@ -114,6 +114,11 @@ def bfloat16_is_faster(kind: str) -> bool:
     if kind == "mps":
         return False
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def matmul_attention_is_faster(queries: torch.Tensor) -> bool:
+    """Whether plain matrix products beat this device's fused attention at a few hundred keys."""
+    return queries.device.type == "cpu" and queries.dtype in (torch.bfloat16, torch.float16)
 
 
 def keep_freed_memory() -> None:

@@ -11,6 +11,7 @@ from ourospec.errors import ConfigError
 from ourospec.nn.attention import AttentionConfig, Visibility
 from ourospec.nn.depth import AdaptiveLayer, DepthConfig
 from ourospec.nn.init import initialise
+from ourospec.nn.moe import MoE, MoEConfig
 
 spec = importlib.util.spec_from_file_location("layers", Path(__file__).parents[1] / "reference" / "layers.py")
 reference = importlib.util.module_from_spec(spec)
@@ -96,6 +97,8 @@ def test_fixed_depth_has_no_gate():
     layer = make(halting="fixed", max_passes=3)
     assert layer.gate is None
     assert (run(layer, states())[1].passes == 3).all()
+    with pytest.raises(ConfigError, match="has no gates"):
+        run(layer, states(), Effort(threshold=0.2))
 
 
 def test_limits_and_threshold_of_one_call():
@@ -110,6 +113,12 @@ def test_limits_and_threshold_of_one_call():
 def test_impossible_efforts_are_refused(effort):
     with pytest.raises(ConfigError, match="runs 1 to 4 in each layer"):
         run(make(), states(), effort)
+
+
+@pytest.mark.parametrize("threshold", [-0.1, 7.0])
+def test_impossible_thresholds_are_refused(threshold):
+    with pytest.raises(ConfigError, match="between 0 and 1"):
+        run(make(), states(), Effort(threshold=threshold))
 
 
 def test_training_keeps_gates_within_floor_and_ceiling():
@@ -157,10 +166,30 @@ def test_gate_starts_near_its_bias_and_every_weight_has_a_gradient():
     layer = AdaptiveLayer(16, AttentionConfig(heads=4), 12, "swiglu", config).double()
     initialise(layer, 4)
     _, trace, _ = run(layer, states(2, 24))
-    assert float(trace.gates[0].mean()) == pytest.approx(0.119, abs=0.02)
+    assert float(trace.gates[0].detach().mean()) == pytest.approx(0.119, abs=0.02)
     trace.expected_passes.sum().backward()
     gradients = {name: p.grad for name, p in layer.gate.named_parameters()}
     assert all(g is not None and g.abs().max() > 0 for g in gradients.values()), gradients
+
+
+def test_a_closed_gate_can_be_opened_again():
+    """Even where every gate is under floor and threshold, those explored give a gradient to loss and price."""
+    layer = make(gate_bias=-8.0, exploration=0.2).train()
+    torch.nn.init.zeros_(layer.gate.output.weight)
+    y, trace, _ = run(layer, states(4, 12))
+    assert 1 < float(trace.passes.double().mean()) < 1.7
+    for what in (y.square().sum(), trace.priced_passes.sum()):
+        gradient = torch.autograd.grad(what, layer.gate.output.bias, retain_graph=True)[0]
+        assert float(gradient.abs()) > 0
+    assert (run(layer.eval(), states(4, 12))[1].passes == 1).all(), "nobody explores outside training"
+
+
+def test_the_balance_is_about_those_who_are_still_there():
+    torch.manual_seed(0)
+    moe = MoE(16, MoEConfig(experts=4, top_k=2, hidden=3, balance=1.0)).double()
+    x, there = torch.randn(10, 16, dtype=torch.float64), torch.arange(10) < 4
+    torch.testing.assert_close(moe(x, there)[1], moe(x[:4])[1])
+    torch.testing.assert_close(moe(x, there)[0], moe(x)[0])
 
 
 def test_features_see_nothing_that_takes_a_gradient():

@@ -171,17 +171,26 @@ def choose_documents(documents: Iterable[ScoredDocument], most_tokens: int) -> l
 
 
 def heldout_probe(
-    heldout: Corpus, end_id: int, window: int, most_tokens: int, policy: DevicePolicy
+    heldout: Corpus,
+    end_id: int,
+    window: int,
+    most_tokens: int,
+    policy: DevicePolicy,
+    effort: Callable[[Clock], Effort | None] = lambda _: None,
 ) -> Callable[[Any, Clock], Mapping[str, Any]]:
-    """The `run` of an "eval" contracts.Probe: `Likelihood.summary` of always the same held-out documents."""
+    """The `run` of an "eval" contracts.Probe: `Likelihood.summary` of always the same held-out documents.
+
+    Args:
+        effort: how long the model may think at a point of the run: while its passes are forced in training, gates
+            that have never been asked are not asked here either.
+    """
     # Documents lie in the order of their names; a share of them should not be of one corner of the corpus.
     order = np.random.default_rng(0).permutation(heldout.num_documents)
     documents = choose_documents((heldout.document(int(number)) for number in order), most_tokens)
     rows = max(1, PROBE_POSITIONS // window)
 
     def run(model: Any, clock: Clock) -> Mapping[str, Any]:
-        del clock
-        likelihood = score_documents(model, documents, end_id, window, policy, rows)
+        likelihood = score_documents(model, documents, end_id, window, policy, rows, effort(clock))
         return {"split": "heldout", **likelihood.summary()}
 
     return run

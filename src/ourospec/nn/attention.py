@@ -16,6 +16,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ourospec.config import Config
+from ourospec.device import matmul_attention_is_faster
 from ourospec.errors import ConfigError
 from ourospec.nn.init import mark_residual
 from ourospec.nn.matmul_attention import matmul_attention
@@ -156,7 +157,7 @@ class Attention(nn.Module):
         self, queries: Float[Tensor, "B H T d"], kv: KeyValues, visibility: Visibility
     ) -> Float[Tensor, "B T D"]:
         """Read from keys and values and project back to the model's width."""
-        if queries.dtype in (torch.bfloat16, torch.float16) and _prefers_matmul(queries, kv):
+        if kv.keys.shape[2] <= MATMUL_KEYS and matmul_attention_is_faster(queries):
             mixed = self._by_matmul(queries, kv, visibility)
         else:
             mixed = self._by_kernel(queries, kv, visibility)
@@ -200,10 +201,6 @@ class Attention(nn.Module):
         width = self.out.in_features
         projections = 2 * width * (self.qkv.out_features if with_keys else width) + 2 * width * width
         return projections + 4 * width * (min(context, self.window) if self.window else context)
-
-
-def _prefers_matmul(queries: Tensor, kv: KeyValues) -> bool:
-    return queries.device.type == "cpu" and kv.keys.shape[2] <= MATMUL_KEYS
 
 
 def repeat_heads(x: Float[Tensor, "B G S d"], heads: int) -> Float[Tensor, "B H S d"]:

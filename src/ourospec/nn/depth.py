@@ -50,9 +50,12 @@ class DepthConfig(Config):
     gate_bias: float = -2.0
     """Initial bias of the gate's output; −2 makes its probability about 0.12."""
     floor: Annotated[float, Field(ge=0, lt=1)] = 0.01
-    """Least continue probability while training, so that a gate never falls silent."""
+    """Least continue probability while training."""
     ceiling: Annotated[float, Field(gt=0, le=1)] = 0.95
     """Greatest continue probability while training."""
+    exploration: Annotated[float, Field(ge=0, lt=1)] = 0.02
+    """Share of the tokens about to leave that run one more pass all the same, while training. Without it nobody
+    would learn what they miss, and a gate that has closed would stay closed."""
 
     @model_validator(mode="after")
     def _one_scale_per_pass(self) -> DepthConfig:
@@ -135,7 +138,7 @@ class AdaptiveLayer(nn.Module):
             passes = passes + alive
             state = self.attention_norm(h)
             queries, kv = self._queries(state, kv, visibility, cache)
-            update, loss = self._update(index, h, queries, kv, visibility)
+            update, loss = self._update(index, h, queries, kv, visibility, alive)
             if loss is not None:
                 losses.append(loss)
             before = h
@@ -146,7 +149,7 @@ class AdaptiveLayer(nn.Module):
                 s, previous = (s if forced else s * p), update.detach()
             if forced:
                 continue
-            alive = s >= threshold if self._by_batch else alive & (s >= threshold)
+            alive = s >= threshold if self._by_batch else alive & self._stays(s, threshold)
             if self._finished(alive):
                 break
         trace = LayerTrace(passes, tuple(survival), tuple(gates))
@@ -155,6 +158,12 @@ class AdaptiveLayer(nn.Module):
     @property
     def _by_batch(self) -> bool:
         return self.depth.halting == "batch" and self.training
+
+    def _stays(self, s: Tensor, threshold: float) -> Bool[Tensor, "B T"]:
+        stays = s >= threshold
+        if self.training and self.depth.exploration:
+            stays = stays | (torch.rand_like(s) < self.depth.exploration)
+        return stays
 
     def _finished(self, alive: Bool[Tensor, "B T"]) -> bool:
         if self._by_batch:
@@ -170,6 +179,16 @@ class AdaptiveLayer(nn.Module):
                     f"{asked} passes were asked for; this model runs 1 to {limit} in each layer.",
                     f"Choose a number from 1 to {limit}.",
                 )
+        if effort.threshold is not None and self.gate is None:
+            raise ConfigError(
+                "A threshold was asked for, but this model runs a fixed number of passes and has no gates.",
+                "Leave the threshold out, or use a run whose model.depth.halting is token.",
+            )
+        if effort.threshold is not None and not 0 <= effort.threshold <= 1:
+            raise ConfigError(
+                f"A threshold of {effort.threshold} was asked for; survival lies between 0 and 1.",
+                "Choose a threshold from 0 (never leave) to 1 (leave as soon as a gate doubts).",
+            )
         if effort.forced_passes is not None:
             return effort.forced_passes, True
         return min(limit, effort.max_passes or limit), self.gate is None
@@ -185,12 +204,15 @@ class AdaptiveLayer(nn.Module):
         return queries, kv
 
     def _update(
-        self, index: int, h: Tensor, queries: Tensor, kv: KeyValues, visibility: Visibility
+        self, index: int, h: Tensor, queries: Tensor, kv: KeyValues, visibility: Visibility, alive: Tensor
     ) -> tuple[Tensor, Tensor | None]:
         """α_k·u_k, from a token's own state and queries and the layer's keys and values."""
         attended = self.attention.attend(queries, kv, visibility)
-        out = self.mlp(self.mlp_norm(h + attended))
-        inner, loss = out if isinstance(out, tuple) else (out, None)
+        inner, loss = self.mlp_norm(h + attended), None
+        if isinstance(self.mlp, MoE):
+            inner, loss = self.mlp(inner, alive)
+        else:
+            inner = self.mlp(inner)
         update = attended + inner
         scale = self.depth.scales[index]
         return (update if scale == 1.0 else scale * update), loss
@@ -216,10 +238,14 @@ class AdaptiveLayer(nn.Module):
         if self.training:
             p = p.clamp(max=self.depth.ceiling)
             if not forced:
-                p = p.clamp(min=self.depth.floor)
+                # The value is held at the floor, the gradient is not: a closed gate can still be opened.
+                p = p + (p.clamp(min=self.depth.floor) - p).detach()
         return p
 
     def pass_flops(self, context: float, *, first: bool) -> float:
-        """FLOPs per token of the first pass or of a later one, the gate's included."""
+        """FLOPs per token of the first pass or of a later one, its gate included, without attention statistics.
+
+        The last possible pass asks no gate: a token that runs it is billed that much too high, by under 1%.
+        """
         gate = self.gate.flops_per_row() if self.gate is not None else 0
         return self.attention.pass_flops(context, with_keys=first) + matmul_flops(self.mlp) + gate

@@ -1,10 +1,12 @@
 """A dropless mixture of experts: every token reaches all the experts it chose, however crowded they are."""
 
+from __future__ import annotations
+
 from typing import Annotated
 
 import torch
-from jaxtyping import Float
-from pydantic import Field
+from jaxtyping import Bool, Float
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from ourospec.config import Config
@@ -25,6 +27,12 @@ class MoEConfig(Config):
     balance: Annotated[float, Field(ge=0)] = 0.01
     """Weight of the load-balancing loss, per call of the layer."""
 
+    @model_validator(mode="after")
+    def _enough_experts(self) -> MoEConfig:
+        if self.top_k > self.experts:
+            raise ValueError(f"top_k ({self.top_k}) cannot be more than there are experts ({self.experts})")
+        return self
+
 
 class MoE(nn.Module):
     """y_t = shared(x_t) + Σ_{i in top-k} w_i expert_i(x_t), w = softmax of the router over the chosen ones.
@@ -40,8 +48,14 @@ class MoE(nn.Module):
         self.experts = nn.ModuleList(SwiGLU(width, config.hidden) for _ in range(config.experts))
         self.shared = SwiGLU(width, config.shared_hidden) if config.shared_hidden else None
 
-    def forward(self, x: Float[Tensor, "*rows D"]) -> tuple[Float[Tensor, "*rows D"], Float[Tensor, ""]]:
-        """The output, and the balancing loss already weighted, in nats."""
+    def forward(
+        self, x: Float[Tensor, "*rows D"], counted: Bool[Tensor, "*rows"] | None = None
+    ) -> tuple[Float[Tensor, "*rows D"], Float[Tensor, ""]]:
+        """The output, and the balancing loss already weighted, in nats.
+
+        Args:
+            counted: the rows that the balance is about; None: all.
+        """
         rows = x.reshape(-1, x.shape[-1])
         wide = torch.promote_types(rows.dtype, torch.float32)
         # The router decides in float32: a rounding error here is a different expert, not a small difference.
@@ -53,7 +67,7 @@ class MoE(nn.Module):
         y = self._dispatch(rows, weights, chosen)
         if self.shared is not None:
             y = y + self.shared(rows)
-        return y.view(x.shape), self.config.balance * self._imbalance(probabilities, chosen)
+        return y.view(x.shape), self.config.balance * self._imbalance(probabilities, chosen, counted)
 
     def _dispatch(self, rows: Tensor, weights: Tensor, chosen: Tensor) -> Tensor:
         """Sort the (token, expert) pairs by expert, run each expert on its rows, add the results back."""
@@ -68,10 +82,16 @@ class MoE(nn.Module):
         back = torch.empty_like(order).scatter_(0, order, torch.arange(order.numel(), device=order.device))
         return weighted[back].view(rows.shape[0], self.config.top_k, -1).sum(1)
 
-    def _imbalance(self, probabilities: Tensor, chosen: Tensor) -> Tensor:
-        experts = self.config.experts
-        share = torch.bincount(chosen.flatten(), minlength=experts).to(probabilities.dtype) / chosen.numel()
-        return experts * (share * probabilities.mean(0)).sum()
+    def _imbalance(self, probabilities: Tensor, chosen: Tensor, counted: Tensor | None) -> Tensor:
+        weights = (
+            torch.ones_like(probabilities[:, 0]) if counted is None else counted.flatten().to(probabilities)
+        )
+        total = weights.sum().clamp(min=1)
+        votes = weights[:, None].expand_as(chosen).flatten()
+        share = torch.bincount(chosen.flatten(), votes, minlength=self.config.experts) / (
+            total * self.config.top_k
+        )
+        return self.config.experts * (share.to(weights) * (weights @ probabilities) / total).sum()
 
     def flops_per_row(self) -> int:
         """Multiply-adds counted twice, for the experts that one token really visits."""

@@ -17,6 +17,10 @@ class RMSNorm(nn.Module):
         self.gain = nn.Parameter(torch.ones(width))
         self.eps = eps
 
+    def wide(self, x: Float[Tensor, "*rows D"]) -> Float[Tensor, "*rows D"]:
+        """The same in the type of x even under autocast: for what enters the residual stream."""
+        return _RMSNorm.apply(x, self.gain, self.eps, x.dtype)  # pyright: ignore[reportReturnType]
+
     def forward(self, x: Float[Tensor, "*rows D"]) -> Float[Tensor, "*rows D"]:
         kind = x.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype

@@ -21,7 +21,7 @@ class Rotary(nn.Module):
 
     def __init__(self, head_dim: int, fraction: float = 1.0, base: float = 10_000.0) -> None:
         super().__init__()
-        self.rotated = int(head_dim * fraction) // 2 * 2
+        self.rotated = round(head_dim * fraction) // 2 * 2
         self.base = base
         self._tables: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]] = {}
 

@@ -19,7 +19,7 @@ def sample_probe(
     *,
     max_new_tokens: int = 96,
     sampling: Sampling | None = None,
-    effort: Effort | None = None,
+    effort: Callable[[Clock], Effort | None] = lambda _: None,
 ) -> Callable[[Any, Clock], Mapping[str, Any]]:
     """The `run` of a "sample" contracts.Probe. Prompt i is continued with seed `seed + i`.
 
@@ -28,7 +28,6 @@ def sample_probe(
     """
 
     def run(model: Any, clock: Clock) -> Mapping[str, Any]:
-        del clock
         samples = []
         for index, prompt in enumerate(prompts):
             made = generate(
@@ -39,7 +38,7 @@ def sample_probe(
                 max_new_tokens=max_new_tokens,
                 sampling=sampling,
                 seed=seed + index,
-                effort=effort,
+                effort=effort(clock),
             )
             samples.append({"prompt": prompt, "text": made.text, **_by_piece(made)})
         return {"samples": samples}

@@ -6,10 +6,10 @@ from typing import Literal
 
 from torch import nn
 
-from ourospec.contracts import Objective
 from ourospec.data.tokenizers import Tokenizer
 from ourospec.families.adaptive_lm.model import AdaptiveConfig, AdaptiveLM
 from ourospec.families.adaptive_lm.objective import AdaptiveObjective, PlainDepth
+from ourospec.nn.next_token import NextToken
 from ourospec.recipe import TextRecipe, token_pieces, vocabulary_rows
 
 
@@ -27,5 +27,5 @@ class AdaptiveRecipe(TextRecipe):
         rows = vocabulary_rows(self.model.vocab_size, tokenizer)
         return AdaptiveLM(self.model, rows, token_pieces(tokenizer))
 
-    def build_objective(self) -> Objective:
+    def build_objective(self) -> NextToken:
         return AdaptiveObjective(self.objective, self.model.depth.max_passes)

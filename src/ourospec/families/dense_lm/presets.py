@@ -17,7 +17,7 @@ def smoke() -> DenseRecipe:
         name="smoke",
         data=TextData(tokenizer=ByteTokenizerConfig()),
         model=DenseConfig(
-            width=32, layers=2, attention=AttentionConfig(heads=4, kv_heads=2), mlp_hidden=64, max_length=128
+            width=32, layers=2, attention=AttentionConfig(heads=4, kv_heads=2), mlp_hidden=64, max_length=64
         ),
         train=TrainConfig(
             steps=20,
@@ -38,19 +38,19 @@ def tiny() -> DenseRecipe:
     return DenseRecipe(
         name="tiny",
         model=DenseConfig(
-            width=256, layers=4, attention=AttentionConfig(heads=4), mlp_hidden=704, max_length=512
+            width=256, layers=4, attention=AttentionConfig(heads=4), mlp_hidden=704, max_length=256
         ),
         train=TrainConfig(
             steps=1_000,
-            batch_size=16,
-            micro_batch_size=16,
+            batch_size=8,
+            micro_batch_size=8,
             window=256,
             eval_every=200,
-            eval_tokens=50_000,
+            eval_tokens=40_000,
             sample_every=200,
             save_every=100,
         ),
-        optim=OptimConfig(lr=2e-3),
+        optim=OptimConfig(lr=3e-3),
     )
 
 
@@ -59,7 +59,7 @@ def small() -> DenseRecipe:
     return DenseRecipe(
         name="small",
         model=DenseConfig(
-            width=384, layers=6, attention=AttentionConfig(heads=6), mlp_hidden=1_024, max_length=1_024
+            width=384, layers=6, attention=AttentionConfig(heads=6), mlp_hidden=1_024, max_length=512
         ),
         train=TrainConfig(
             steps=10_000,
@@ -86,7 +86,7 @@ def gpt_100m() -> DenseRecipe:
             attention=AttentionConfig(heads=12),
             mlp_hidden=2_048,
             vocab_size=50_272,
-            max_length=1_024,
+            max_length=512,
             tied=True,
         ),
         train=TrainConfig(
@@ -99,7 +99,7 @@ def gpt_100m() -> DenseRecipe:
             sample_every=500,
             save_every=250,
         ),
-        optim=OptimConfig(lr=3e-4, final_lr_fraction=0.1, warmup_fraction=0.05),
+        optim=OptimConfig(lr=3e-4, final_lr_fraction=0.1, warmup_fraction=0.05, weight_decay=0.01),
     )
 
 

@@ -6,7 +6,6 @@ from typing import Literal
 
 from torch import nn
 
-from ourospec.contracts import Objective
 from ourospec.data.tokenizers import Tokenizer
 from ourospec.families.dense_lm.model import DenseConfig, DenseLM
 from ourospec.nn.next_token import NextToken
@@ -25,5 +24,5 @@ class DenseRecipe(TextRecipe):
         rows = vocabulary_rows(self.model.vocab_size, tokenizer)
         return DenseLM(self.model, rows, token_pieces(tokenizer))
 
-    def build_objective(self) -> Objective:
+    def build_objective(self) -> NextToken:
         return NextToken()

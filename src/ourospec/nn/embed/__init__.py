@@ -23,11 +23,12 @@ def build_embedding(
 
     Args:
         vocab_size: rows; may exceed the number of pieces, where a head is padded to a round size.
-        pieces: the bytes of each token, b"" for special ones; those beyond the last piece count as empty.
+        pieces: the bytes of each token, b"" for special ones; rows beyond the last piece are never read.
     """
     if isinstance(config, TableConfig):
         return TableEmbedding(vocab_size, width)
-    padded = [*pieces, *([b""] * (vocab_size - len(pieces)))]
+    # Rows beyond the last piece are never read; a letter keeps them from counting as special tokens.
+    padded = [*pieces, *([b"-"] * (vocab_size - len(pieces)))]
     if isinstance(config, FourierConfig):
         return FourierEmbedding(padded, width, config)
     return KroneckerEmbedding(padded, width, config)

@@ -64,6 +64,38 @@ class CodeMap(nn.Module):
         return 2 * table.shape[1] * self.weight.shape[1]
 
 
+class SpecialTokens(nn.Module):
+    """A learned vector for each token without any bytes (the end token), which a code cannot tell from nothing.
+
+    Args:
+        pieces: the bytes of each token.
+    """
+
+    def __init__(self, pieces: Sequence[bytes], width: int) -> None:
+        super().__init__()
+        special = [token for token, piece in enumerate(pieces) if not piece]
+        self.vectors = nn.Parameter(torch.zeros(len(special), width))
+        # Every other token reads the row behind the last, which is zero.
+        index = torch.full((len(pieces),), len(special))
+        index[special] = torch.arange(len(special))
+        # Rebuilt from the vocabulary, so not part of the saved weights.
+        self.register_buffer("index", index, persistent=False)
+
+    def init_parameters(self) -> None:
+        """Called by nn.init: of the size that the norm gives to the others."""
+        self.vectors.normal_()
+
+    def forward(self, tokens: Int[Tensor, "B T"]) -> Float[Tensor, "B T D"]:
+        """The vectors of special tokens, and zero for all others."""
+        index = self.index
+        assert isinstance(index, Tensor)
+        return F.embedding(index[tokens], F.pad(self.vectors, (0, 0, 0, 1)))
+
+    def flops_per_row(self) -> int:
+        """A look-up multiplies nothing."""
+        return 0
+
+
 def once_per_token(embed: nn.Module | object, tokens: Int[Tensor, "B T"]) -> Float[Tensor, "B T D"]:
     """Embed each distinct token of a batch once: texts repeat their tokens, and these maps cost more than a look-up."""
     distinct, where = tokens.unique(return_inverse=True)

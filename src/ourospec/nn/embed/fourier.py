@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ourospec.config import Config
-from ourospec.nn.embed.codes import CodeMap, once_per_token
+from ourospec.nn.embed.codes import CodeMap, SpecialTokens, once_per_token
 from ourospec.nn.norm import RMSNorm
 
 ANCHOR_HEAD_DIM = 32
@@ -41,6 +41,7 @@ class FourierConfig(Config):
 class FourierEmbedding(nn.Module):
     """x = RMSNorm(W (z + λ s)), z being the standardised code over characters x positions (codes.py).
 
+    Special tokens have a vector of their own added; all others without a character of the alphabet are one.
     s is a gated attention readout: queries from z over `anchors` learned keys and values, each head's result
     gated by a sigmoid of z, then widened to the code's size by a two-layer network. λ = softplus(·) starts at 0.1.
     """
@@ -52,6 +53,7 @@ class FourierEmbedding(nn.Module):
         self.heads = config.anchor_heads if config.anchors else 0
         self.codes = CodeMap(cells, size, width, std=0.02 / size**0.5)
         self.norm = RMSNorm(width)
+        self.special = SpecialTokens(pieces, width)
         if self.heads:
             # Queries and gates read the same codes: one map with two halves.
             self.query_gate = CodeMap(cells, size, 2 * inner, std=size**-0.5)
@@ -72,13 +74,13 @@ class FourierEmbedding(nn.Module):
             self.strength.fill_(torch.tensor(0.1).expm1().log())
 
     def forward(self, tokens: Int[Tensor, "B T"]) -> Float[Tensor, "B T D"]:
-        return once_per_token(self._embed, tokens)
+        return once_per_token(self._embed, tokens) + self.special(tokens)
 
     def _embed(self, tokens: Int[Tensor, " U"]) -> Float[Tensor, "U D"]:
         x = self.codes(tokens)
         if self.heads:
             x = x + F.softplus(self.strength) * (self._readout(tokens) @ self.codes.weight)
-        return self.norm(x)
+        return self.norm.wide(x)
 
     def _readout(self, tokens: Int[Tensor, " U"]) -> Float[Tensor, "U N"]:
         queries, gates = self.query_gate(tokens).chunk(2, dim=-1)

@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ourospec.config import Config
-from ourospec.nn.embed.codes import CodeMap, once_per_token
+from ourospec.nn.embed.codes import CodeMap, SpecialTokens, once_per_token
 from ourospec.nn.norm import RMSNorm
 
 
@@ -38,8 +38,9 @@ class KroneckerEmbedding(nn.Module):
         ]
         self.codes = CodeMap(cells, 256 * config.positions, width, std=0.02)
         self.norm = RMSNorm(width)
+        self.special = SpecialTokens(pieces, width)
         self.residual = nn.Embedding(len(pieces), width) if config.token_residual else None
 
     def forward(self, tokens: Int[Tensor, "B T"]) -> Float[Tensor, "B T D"]:
-        x = self.norm(once_per_token(self.codes, tokens))
+        x = self.norm.wide(once_per_token(self.codes, tokens)) + self.special(tokens)
         return x if self.residual is None else x + self.residual(tokens)

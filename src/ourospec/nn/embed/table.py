@@ -25,7 +25,7 @@ class TableEmbedding(nn.Module):
         self.norm = RMSNorm(width)
 
     def forward(self, tokens: Int[Tensor, "B T"]) -> Float[Tensor, "B T D"]:
-        return self.norm(self.table(tokens))
+        return self.norm.wide(self.table(tokens))
 
     def flops_per_row(self) -> int:
         """A look-up multiplies nothing."""
