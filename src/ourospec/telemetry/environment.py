@@ -25,7 +25,11 @@ PACKAGES = (
 
 
 def describe_environment() -> dict[str, Any]:
-    """Versions, processor, memory (bytes), source and command line. Names no user and no machine."""
+    """Versions, processor, memory (bytes), source and command line.
+
+    Names no user and no machine, but for what the user typed: arguments stand as they were given, the program
+    (which Python names by its whole path) without its folder.
+    """
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -36,7 +40,7 @@ def describe_environment() -> dict[str, Any]:
         "memory": psutil.virtual_memory().total,
         "packages": _versions(),
         "source": _source(),
-        "command": list(sys.argv),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
     }
 
 

@@ -5,14 +5,21 @@ counts finished optimiser steps, `time` is in seconds since 1970. A number that 
 A reader accepts fields that it does not know: objectives report metrics of their own. What each kind holds:
 
 start       name, family; parameters (count); device, precision; total_steps; tokens_per_step; resumed_from (a
-            step, or null for a fresh run)
-step        loss (nats per target, all costs included), lm_loss (next token alone), bits_per_byte; lr; grad_norm
-            and grad_norm_clipped (L2, before and after clipping); tokens (seen so far); tokens_per_second; seconds
-            (spent training so far); mean_passes, passes_by_layer [L], depth_histogram [K] (share of (token, layer)
-            pairs that ran exactly 1 .. K passes), survival [K] (mean survival entering each pass), gate, price
-eval        split; loss, perplexity, bits_per_byte, mean_passes, flops_per_token, each with its standard error
-            over documents under <name>_se; passes_by_layer [L]; documents, tokens, bytes (counts)
-sample      samples: [{prompt, text, pieces: [str], passes: [mean over layers, one a piece]}]
+            step, or null for a fresh run); data (of a language model: source, corpus_fingerprint, split,
+            near_duplicates, vocab_size, lossless, and under train and heldout documents, tokens, bytes,
+            bytes_per_token)
+step        loss (nats per target, all costs included); lr; grad_norm, grad_norm_clipped (L2, before and after
+            clipping); tokens (seen so far); tokens_per_second; seconds (spent training so far)
+  of a language model (nn/next_token.py)
+            lm_loss (nats per target, of the next token alone); bits_per_byte (of the batch); aux_loss (nats per
+            target that balancing costs; only with experts)
+  of adaptive_lm besides
+            mean_passes (per token and layer); passes_by_layer [L]; depth_histogram [K] (share of (token, layer)
+            pairs that ran exactly 1 .. K passes); survival [K] (mean survival entering each pass); gate (mean
+            probability of going on after the first pass; only with gates)
+eval        split; loss, perplexity, bits_per_byte, mean_passes, flops_per_token (each with its standard error over
+            documents under <name>_se); passes_by_layer [L]; documents, tokens, bytes (counts)
+sample      samples (a list of {prompt, text, pieces: [str], passes: [mean over layers, one a piece]})
 checkpoint  path, bytes, seconds (spent saving)
 warning     message
 end         status (complete, interrupted, diverged, failed), seconds

@@ -1,0 +1,68 @@
+"""The schema in telemetry/events.py is true: a real run writes what it names, and nothing else."""
+
+import re
+
+import pytest
+
+from ourospec import cli
+from ourospec.runs import RunDirectory
+from ourospec.telemetry import events
+
+KINDS = ("start", "step", "eval", "sample", "checkpoint", "warning", "end")
+
+
+def documented():
+    """Kind -> names of the fields that the schema lists under it. What stands in brackets explains."""
+    text = events.__doc__.partition("What each kind holds:")[2].partition("A new optional field")[0]
+    text = re.sub(r"^  of .*$", ";", text, flags=re.M)
+    while (shorter := re.sub(r"\([^()]*\)|\[[^][]*\]", "", text)) != text:
+        text = shorter
+    sections = re.split(rf"^({'|'.join(KINDS)})\b", text, flags=re.M)[1:]
+    lists = dict(zip(sections[::2], sections[1::2], strict=True))
+    return {kind: {name.strip() for name in re.split(r"[,;]", listed)} for kind, listed in lists.items()}
+
+
+def written(run):
+    """Kind -> names of all fields that its events hold."""
+    found = {}
+    for event in RunDirectory(run).read_events():
+        found.setdefault(event["kind"], set()).update(event.keys() - set(events.ENVELOPE))
+    return found
+
+
+def test_a_run_writes_exactly_what_the_schema_names(trained):
+    schema, found = documented(), written(trained.path)
+    assert set(schema) == set(KINDS)
+    for kind in found.keys() - {"eval"}:
+        assert schema[kind] - {"aux_loss"} == found[kind], kind
+    assert schema["eval"] == {name for name in found["eval"] if not name.endswith("_se")}
+    assert {"start", "step", "eval", "sample", "checkpoint", "end"} <= set(found)
+
+
+@pytest.mark.parametrize(
+    "name", ["source", "corpus_fingerprint", "split", "near_duplicates", "train", "heldout"]
+)
+def test_the_data_of_the_start_is_described(trained, name):
+    data = next(iter(RunDirectory(trained.path).read_events()))["data"]
+    assert name in data
+    for told in (data, data["train"], data["heldout"]):
+        assert all(re.search(rf"\b{key}\b", events.__doc__) for key in told)
+
+
+def test_experts_report_what_balancing_costs(corpus, tmp_path):
+    run = tmp_path / "run"
+    options = [
+        "--run",
+        str(run),
+        *corpus,
+        "--train.steps",
+        "1",
+        "--prompts",
+        "x",
+        "--model.moe",
+        "on",
+        "--quiet",
+    ]
+    assert cli.main(["train", "adaptive_lm/smoke", *options]) == 0
+    assert written(run)["step"] <= documented()["step"]
+    assert "aux_loss" in written(run)["step"]
