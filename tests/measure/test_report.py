@@ -121,6 +121,16 @@ def test_headline(page: Page, adaptive: RunDirectory) -> None:
     )
 
 
+def test_the_text_that_was_read_is_among_the_facts(tmp_path: Path) -> None:
+    sides = {side: {"documents": 1, "tokens": 9000, "bytes_per_token": 3.0} for side in ("train", "heldout")}
+    start = Event("start", 0, {"data": {"source": "files <b>x</b>", **sides}})
+    score = Event("eval", 1, {"loss": 3.0, "bits_per_byte": 1.5, "documents": 1, "tokens": 9000})
+    text = report(told(tmp_path, start, score)).text
+    assert "files <b>x</b>" in text
+    assert text.count("9.00 k tokens in 1 document") == 2
+    assert "tested on 1 held-out document." in text
+
+
 def test_every_plot_has_its_place(page: Page) -> None:
     places = {str(attrs["id"]) for attrs in page.with_class("plot")}
     assert places == {f"plot-{figure['name']}" for figure in page.figures}

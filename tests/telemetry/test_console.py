@@ -97,6 +97,33 @@ def test_plain_lines_tell_the_whole_story() -> None:
     assert "\x1b" not in text
 
 
+DATA = {
+    "source": "standard library of Python 3.12.3",
+    "train": {"documents": 1204, "tokens": 4_120_000, "bytes": 12_600_000, "bytes_per_token": 3.0583},
+    "heldout": {"documents": 1, "tokens": 209_800, "bytes": 640_000, "bytes_per_token": 3.0505},
+}
+
+
+def test_what_is_read_is_said_at_the_start() -> None:
+    start = Event("start", 0, {**START.data, "data": DATA})
+    text = shown([start], io.StringIO())
+    training, heldout = "4.12 M tokens in 1,204 documents", "210 k tokens in 1 document"
+    said = ["text standard library of Python 3.12.3", f"training {training}", f"held out {heldout}"]
+    said.append("bytes/token 3.06")
+    assert text.splitlines()[1] == ", ".join(said)
+    words = " ".join(without_colours(screen([start], width=200)).split())
+    assert " ".join(said) in words
+
+
+def test_a_source_of_many_odd_names_stays_on_its_line() -> None:
+    source = "files " + ", ".join(f"a\n\x1b[2J{n}.txt" for n in range(100))
+    for data in ({**DATA, "source": source}, {"source": source}):
+        text = shown([Event("start", 0, {**START.data, "data": data})], io.StringIO())
+        assert len(text.splitlines()) == 2
+        assert max(map(len, text.splitlines())) < 180
+        assert "\x1b" not in text
+
+
 def test_plain_lines_do_not_flood() -> None:
     text = shown(whole_run(), io.StringIO(), every=1000.0)
     assert re.findall(r"^step +(\d+)/40", text, re.MULTILINE) == ["1", "40"], "the first and the last"

@@ -11,6 +11,14 @@ from hypothesis import strategies as st
 from ourospec.telemetry import quantities
 
 
+def test_one_is_singular() -> None:
+    assert [quantities.counted(number, "document") for number in (0, 1, 1250)] == [
+        "0 documents",
+        "1 document",
+        "1,250 documents",
+    ]
+
+
 @pytest.mark.parametrize(
     ("number", "text"),
     [

@@ -37,12 +37,14 @@ class LiveView:
         self._drawn = 0.0
 
     def begin(self, progress: Progress) -> None:
-        """The run starts: a headline, then the live block."""
+        """The run starts: a headline, what is read, then the live block."""
         self._progress = progress
         headline = Text.assemble(
             (wording.title(progress.start), "bold cyan"), "  ", wording.opening(progress.start)
         )
         self._console.print(headline)
+        if corpus := wording.corpus(progress.start):
+            self._console.print(_numbers(corpus))
         if self._live is None:
             self._live = Live(
                 console=self._console,

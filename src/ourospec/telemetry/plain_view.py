@@ -29,6 +29,8 @@ class PlainView:
     def begin(self, progress: Progress) -> None:
         """The run starts."""
         self._say(f"{wording.title(progress.start)}: {wording.opening(progress.start)}")
+        if corpus := wording.corpus(progress.start):
+            self._say(", ".join(f"{name} {value}" for name, value in corpus))
 
     def step(self, progress: Progress) -> None:
         """A step is done; say so if it is time, or the first or last."""

@@ -19,6 +19,11 @@ def count(number: float | None) -> str:
     return f"{number:.0f}" if float(number).is_integer() else _three_digits(number)
 
 
+def counted(number: int, thing: str) -> str:
+    """So many of a thing: 1 document, 1,250 documents."""
+    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
+
+
 def duration(seconds: float | None) -> str:
     """A time in two units at most: 42 s, 9 min 40 s, 3 h 5 min, 2 d 4 h."""
     if seconds is None or not math.isfinite(seconds):

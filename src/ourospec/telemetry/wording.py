@@ -5,17 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ourospec.telemetry.plain_text import visible
 from ourospec.telemetry.progress import Progress
 from ourospec.telemetry.quantities import (
     UNKNOWN,
     clock,
     count,
+    counted,
     decimal,
     duration,
     scientific,
     size,
     with_error,
 )
+
+LONGEST_SOURCE = 60
+"""Characters; files can be named by the hundred."""
 
 
 def title(start: Mapping[str, Any]) -> str:
@@ -37,6 +42,22 @@ def opening(start: Mapping[str, Any]) -> str:
     if start.get("resumed_from") is not None:
         parts.append(f"resumed at step {start['resumed_from']:,}")
     return ", ".join(parts)
+
+
+def corpus(start: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(name, value): what is read; empty where the run does not say."""
+    data = start.get("data")
+    if not isinstance(data, Mapping) or not data.get("source"):
+        return []
+    source = visible(str(data["source"])).replace("\n", " ")
+    found = [("text", source if len(source) <= LONGEST_SOURCE else source[: LONGEST_SOURCE - 1] + "…")]
+    for name, side in (("training", data.get("train")), ("held out", data.get("heldout"))):
+        if side:
+            documents = counted(side.get("documents", 0), "document")
+            found.append((name, f"{count(side.get('tokens'))} tokens in {documents}"))
+    if data.get("train"):
+        found.append(("bytes/token", decimal(data["train"].get("bytes_per_token"), 2)))
+    return found
 
 
 def readings(progress: Progress) -> list[tuple[str, str]]:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from ourospec.measure.report.history import History
-from ourospec.telemetry.quantities import UNKNOWN, count, decimal, duration
+from ourospec.telemetry import wording
+from ourospec.telemetry.quantities import UNKNOWN, count, counted, decimal, duration
 
 STATUSES = {
     "complete": ("complete", "good"),
@@ -74,6 +75,7 @@ def details(history: History) -> list[Fact]:
         Fact("Speed", f"{count(_speed(history))} tokens/s"),
         Fact("Device", f"{start.get('device', UNKNOWN)}, {start.get('precision', UNKNOWN)}"),
         Fact("Begun", moment(history.began)),
+        *(Fact(name.capitalize(), value) for name, value in wording.corpus(start)),
     ]
 
 
@@ -88,7 +90,7 @@ def sentence(history: History) -> str:
     text += f" in {duration(history.latest.get('seconds'))}"
     score = history.evaluation.data if history.evaluation else {}
     if score.get("bits_per_byte") is not None and score.get("documents"):
-        text += f" and were tested on {score['documents']:,} held-out documents"
+        text += f" and were tested on {counted(score['documents'], 'held-out document')}"
     return text + "."
 
 
