@@ -114,7 +114,7 @@ def load(run_dir: str | Path, *, device: DeviceName = "auto") -> LoadedModel:
         ResourceError: it has no whole checkpoint.
     """
     run = open_run(run_dir)
-    recipe = read_recipe(run)
+    recipe = read_recipe(run.recipe)
     if not isinstance(recipe, TextRecipe):
         raise ConfigError(f"{run.path} holds a {recipe.family}, which does not read text.")
     policy = choose_device(device, recipe.train.precision)

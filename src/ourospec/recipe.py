@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import torch
-from pydantic import Field, ValidationError
+from pydantic import Field
 from torch import nn
 
 from ourospec.config import Config
@@ -131,19 +132,18 @@ def token_pieces(tokenizer: Tokenizer) -> list[bytes]:
     return [tokenizer.token_bytes(token) for token in range(tokenizer.vocab_size)]
 
 
-def read_recipe(run: RunDirectory) -> Recipe:
-    """The recipe of a run directory.
+def read_recipe(path: Path) -> Recipe:
+    """The recipe in a file: the recipe.json of a run, or one of any name.
 
     Raises:
-        ConfigError: recipe.json is not one that this version can read.
+        ConfigError: it is not one that this version can read.
     """
-    text = run.recipe.read_text(encoding="utf-8")
     try:
-        kind = Recipe.families[json.loads(text)["family"]]
-        return kind.model_validate_json(text)
-    except (KeyError, ValueError, ValidationError) as error:
+        text = path.read_text(encoding="utf-8")
+        return Recipe.families[json.loads(text)["family"]].model_validate_json(text)
+    except (KeyError, TypeError, ValueError) as error:
         known = ", ".join(sorted(Recipe.families))
         raise ConfigError(
-            f"{run.recipe} is not a recipe that this version reads: {error}",
-            f"Known families: {known}. If the file was edited, restore it; the checkpoints need it as it was.",
+            f"{path} is not a recipe that this version reads: {error}",
+            f"Known families: {known}. If a run's own was edited, restore it: its checkpoints need it as it was.",
         ) from error

@@ -47,3 +47,17 @@ def trained(tmp_path_factory, corpus) -> SimpleNamespace:
     ]
     assert cli.main([*command, "--quiet"]) == 0
     return SimpleNamespace(run=str(run), path=Path(run), command=command)
+
+
+@pytest.fixture
+def ouro(capsys):
+    """Runs a command line; returns exit code, stdout and stderr."""
+
+    def run(*arguments):
+        capsys.readouterr()
+        code = cli.main(list(arguments))
+        printed = capsys.readouterr()
+        assert "Traceback" not in printed.err
+        return code, printed.out, printed.err
+
+    return run

@@ -11,25 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from ourospec import cli
 from ourospec.cli.generate import GenerateOptions
 from ourospec.runs import RunDirectory
 from ourospec.serve.sampling import Sampling
 from ourospec.train.control import hold_lock
-
-
-@pytest.fixture
-def ouro(capsys):
-    """Runs a command line; returns exit code, stdout and stderr."""
-
-    def run(*arguments):
-        capsys.readouterr()
-        code = cli.main(list(arguments))
-        printed = capsys.readouterr()
-        assert "Traceback" not in printed.err
-        return code, printed.out, printed.err
-
-    return run
 
 
 def test_training_ends_by_naming_commands_that_work(trained, ouro):
@@ -64,6 +49,35 @@ def test_print_config_is_a_recipe_to_start_from(trained, ouro, tmp_path):
     path.write_text(out, encoding="utf-8")
     assert ouro("train", str(path), "--print-config")[1] == out
     assert ouro("train", trained.run, "--print-config")[1] == (trained.path / "recipe.json").read_text()
+
+
+def test_a_recipe_is_read_from_the_file_that_is_named(trained, ouro, tmp_path):
+    own = json.loads((trained.path / "recipe.json").read_text(encoding="utf-8"))
+    (tmp_path / "recipe.json").write_text("{}", encoding="utf-8")
+    path = tmp_path / "other.json"
+    path.write_text(json.dumps({**own, "seed": 7}), encoding="utf-8")
+    code, out, _ = ouro("train", str(path), "--print-config")
+    assert code == 0
+    assert json.loads(out)["seed"] == 7
+
+
+@pytest.mark.parametrize("text", ["", "[1]", '"x"', '{"name": "x"}', '{"family": "x"}', '{"family": ["x"]}'])
+def test_a_file_that_is_no_recipe_is_a_mistake_of_configuration(ouro, tmp_path, text):
+    path = tmp_path / "other.json"
+    path.write_text(text, encoding="utf-8")
+    code, _, err = ouro("train", str(path))
+    assert code == 2
+    assert f"{path} is not a recipe" in err
+    assert "adaptive_lm" in err, "the families that are known"
+
+
+def test_a_device_that_is_not_here_is_answered_with_an_option_that_exists(ouro, tmp_path, monkeypatch):
+    monkeypatch.setattr("ourospec.device.available_devices", lambda: ["cpu"])
+    command = ["train", "adaptive_lm/smoke", "--run", str(tmp_path / "run"), "--train.device"]
+    code, _, err = ouro(*command, "cuda")
+    assert code == 4
+    option, value = re.search(r"(--\S*device) (\w+)", err).groups()
+    assert ouro("train", "adaptive_lm/smoke", option, value, "--print-config")[0] == 0
 
 
 def test_training_says_what_it_prepares_unless_it_is_to_be_quiet(corpus, ouro, tmp_path):
@@ -203,69 +217,12 @@ def test_generate_offers_the_defaults_of_sampling():
     assert {name: getattr(ours, name) for name in Sampling.model_fields} == theirs.model_dump()
 
 
-def test_evaluate_prints_figures_with_errors_and_the_same_as_json(trained, ouro):
-    code, out, _ = ouro("evaluate", trained.run)
-    assert code == 0
-    data = json.loads(ouro("evaluate", trained.run, "--json")[1])
-    assert f"{data['bits_per_byte']:.4f} ± {data['bits_per_byte_se']:.4f}" in out
-    assert data["loss"] > 0
-    assert data["documents"] > 1
-    assert 1 <= data["mean_passes"] <= 3
-    assert data["step"] == 12
-
-
-def test_evaluate_reads_any_text(trained, ouro, tmp_path):
-    path = tmp_path / "other.txt"
-    path.write_text("Grüße aus der Schlange.\n" * 20, encoding="utf-8")
-    data = json.loads(ouro("evaluate", trained.run, "--data", str(path), "--json")[1])
-    assert data["documents"] == 1
-    assert data["bytes"] == path.stat().st_size
-    assert data["loss_se"] is None
-    assert "±" in ouro("evaluate", trained.run)[1]
-
-
-def test_evaluate_obeys_its_effort(trained, ouro):
-    one = json.loads(ouro("evaluate", trained.run, "--max-passes", "1", "--json")[1])
-    most = json.loads(ouro("evaluate", trained.run, "--threshold", "0", "--json")[1])
-    assert one["mean_passes"] == 1
-    assert most["mean_passes"] == 3
-    assert one["flops_per_token"] < most["flops_per_token"]
-
-
 def test_report_is_written_where_it_says(trained, ouro):
     (trained.path / "report.html").unlink()
     code, out, _ = ouro("report", trained.run)
     assert code == 0
     assert Path(out.strip()) == trained.path / "report.html"
     assert "<html" in (trained.path / "report.html").read_text(encoding="utf-8")[:500]
-
-
-@pytest.mark.parametrize("preset", ["adaptive_lm/smoke", "dense_lm/smoke"])
-def test_plan_without_measuring(corpus, ouro, preset):
-    code, out, _ = ouro("plan", preset, "--no-measure", "--json", *corpus)
-    figures = json.loads(out)
-    assert code == 0
-    assert figures["parameters_total"] == sum(figures["parameters"].values())
-    assert figures["flops_per_token"] > 2 * 32 * 32
-    assert figures["checkpoint"] >= 3 * 4 * figures["parameters_total"]
-    assert "hours" not in figures
-
-
-def test_plan_measures_and_speaks_of_hours_memory_and_disk(corpus, ouro, monkeypatch):
-    monkeypatch.setattr("ourospec.cli.plan.SECONDS", 0.3)
-    code, out, _ = ouro("plan", "adaptive_lm/smoke", *corpus)
-    assert code == 0
-    for word in ("Parameters", "FLOP forward", "activations", "checkpoint", "tokens/s", "whole run"):
-        assert word in out
-    figures = json.loads(ouro("plan", "adaptive_lm/smoke", "--json", *corpus)[1])
-    assert figures["hours"] > 0
-    assert figures["memory_total"] > figures["memory"]["activations"] > 0
-
-
-def test_plan_leaves_nothing_behind(corpus, ouro, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert ouro("plan", "dense_lm/smoke", "--no-measure", *corpus)[0] == 0
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_doctor_for_people_and_for_programs(ouro, monkeypatch):
@@ -295,6 +252,7 @@ def test_doctor_names_the_command_for_what_is_missing(ouro, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "datasets" else real(name))
     out = ouro("doctor")[1]
     assert "pip install 'ourospec[datasets]'" in out
+    assert "JSONL" not in out, "JSON lines are read without it"
 
 
 def test_ctrl_c_saves_and_the_same_command_goes_on(corpus, tmp_path):

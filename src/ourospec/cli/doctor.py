@@ -19,7 +19,7 @@ from ourospec.telemetry.quantities import duration, size
 
 EXTRAS = {
     "sentencepiece": "tokenizers in SentencePiece's .model format",
-    "datasets": "corpora in JSONL, parquet and Arrow",
+    "datasets": "corpora in parquet, Arrow and saved datasets (JSON lines do without)",
     "transformers": "the comparison of benchmarks/train_throughput.py",
 }
 """Optional package, which is also the name of our extra -> what it is for."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import shlex
 import shutil
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +14,7 @@ import tyro
 
 from ourospec.cli.output import flop, print_json, print_section
 from ourospec.cli.program import as_typed
+from ourospec.cli.suggest import normal
 from ourospec.errors import ConfigError
 from ourospec.runs import RunDirectory
 from ourospec.telemetry.quantities import count, duration, size
@@ -74,6 +75,7 @@ def main(arguments: list[str]) -> None:
         print_json(figures)
     else:
         show(start, recipe, figures)
+        print(as_typed(f"Train it:  {training_command(start, overrides)}"))
 
 
 def estimate(recipe: Recipe, seconds: float, *, tell: bool) -> dict[str, Any]:
@@ -164,4 +166,10 @@ def show(start: str, recipe: Recipe, figures: Mapping[str, Any]) -> None:
             ("whole run", f"{duration(figures['seconds'])}, evaluations and samples not counted"),
         ]
     print_section("Time", rows)
-    print(as_typed(f"Train it:  ouro train {shlex.quote(start)}"))
+
+
+def training_command(start: str, arguments: Sequence[str]) -> str:
+    """What trains exactly what was planned: the same arguments, without the plan's own switches."""
+    own = {field.name for field in fields(PlanOptions)}
+    kept = [word for word in arguments if not (word.startswith("--") and normal(word) in own)]
+    return shlex.join(["ouro", "train", start, *kept])

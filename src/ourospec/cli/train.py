@@ -22,7 +22,7 @@ USAGE = """usage: ouro train PRESET [--run DIR] [--field.name VALUE ...]
 
 Train a preset, or go on with a run that was stopped: the same command resumes it.
 
-  PRESET            a name that `ouro presets` lists, a run directory, or a recipe.json
+  PRESET            a name that `ouro presets` lists, a run directory, or a file like its recipe.json
   --run DIR         run directory [runs/FAMILY-PRESET]
   --print-config    print the resolved recipe as JSON, and do nothing
   --quiet           print nothing but warnings
@@ -101,12 +101,13 @@ def find_recipe(start: str) -> Recipe:
     """
     from ourospec.cli.presets import find_preset
 
-    path = Path(start)
-    if (path / "recipe.json").is_file() or path.is_file():
+    inside = RunDirectory(Path(start)).recipe
+    path = inside if inside.is_file() else Path(start)
+    if path.is_file():
         import ourospec.families  # noqa: F401  (makes their recipes readable)
         from ourospec.recipe import read_recipe
 
-        return read_recipe(RunDirectory(path if path.is_dir() else path.parent))
+        return read_recipe(path)
     return find_preset(start)
 
 
