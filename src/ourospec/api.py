@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -202,17 +202,19 @@ class LoadedModel:
         *,
         most_tokens: int | None = None,
         effort: Effort | None = None,
+        tell: Callable[[str], None] | None = None,
     ) -> Mapping[str, Any]:
         """Held-out figures with standard errors over documents; see measure.likelihood.Likelihood.summary.
 
         Args:
             data: text to score, all of it; None for the run's own held-out part.
             most_tokens: score whole documents up to about so many tokens; None for all.
+            tell: hears, in a few words each, how far it is.
         """
         documents = open_heldout(data or self.recipe.data, self.tokenizer, everything=data is not None)
         if most_tokens is not None:
             documents = choose_documents(documents, most_tokens)
-        return self._score(documents, effort).summary()
+        return self._score(_told(documents, tell), effort).summary()
 
     def _score(self, documents: Any, effort: Effort | None) -> Any:
         window = min(self.recipe.train.window, self.model.max_length)
@@ -220,3 +222,11 @@ class LoadedModel:
         return score_documents(
             self.model, documents, self.tokenizer.end_id, window, self.policy, rows, effort
         )
+
+
+def _told(documents: Iterable[Any], tell: Callable[[str], None] | None) -> Iterator[Any]:
+    """The documents, each announced as it is taken up."""
+    for number, document in enumerate(documents, start=1):
+        if tell is not None:
+            tell(f"scoring document {number:,}")
+        yield document

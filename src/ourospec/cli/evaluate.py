@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from ourospec.cli.options import parse_options
 from ourospec.cli.output import flop, print_json, print_section
-from ourospec.telemetry.quantities import with_error
+from ourospec.errors import ConfigError
+from ourospec.telemetry.plain_text import visible
+from ourospec.telemetry.quantities import counted, with_error
 
 if TYPE_CHECKING:
     from ourospec.api import LoadedModel
@@ -28,6 +33,13 @@ class EvaluateOptions:
             help_behavior_hint="(default: the run's own held-out text)",
         ),
     ] = ()
+    on_undecodable: Annotated[
+        Literal["refuse", "replace"] | None,
+        tyro.conf.arg(
+            help="What to do about bytes of --data that are not UTF-8: stop and name them, or put U+FFFD in their "
+            "place; None: as in training."
+        ),
+    ] = None
     max_passes: Annotated[
         int | None, tyro.conf.arg(help="Passes per token and layer at most; None: as trained.")
     ] = None
@@ -41,28 +53,53 @@ class EvaluateOptions:
 def main(arguments: list[str]) -> None:
     """Measure, and print."""
     options = parse_options(EvaluateOptions, arguments, "evaluate")
-    figures = evaluate(options)
+    with progress(shown=not options.json and sys.stderr.isatty()) as tell:
+        figures = evaluate(options, tell)
     if options.json:
         print_json(figures)
     else:
         show(figures)
 
 
-def evaluate(options: EvaluateOptions) -> dict[str, Any]:
-    """The figures, and what they are about."""
+@contextlib.contextmanager
+def progress(*, shown: bool) -> Iterator[Callable[[str], None] | None]:
+    """A line on stderr, gone afterwards, that says what is told to it; nothing where it is not to be shown."""
+    if not shown:
+        yield None
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    with Console(stderr=True).status("opening the run") as status:
+        # As Text, so that brackets in a path are not taken for markup.
+        yield lambda what: status.update(Text(visible(what)))
+
+
+def evaluate(options: EvaluateOptions, tell: Callable[[str], None] | None = None) -> dict[str, Any]:
+    """The figures, and what they are about.
+
+    Args:
+        tell: hears what is being done.
+    """
     from ourospec.cli.loading import load_run
     from ourospec.cli.overrides import validate
     from ourospec.contracts import Effort
     from ourospec.data.files import FilesSource
     from ourospec.data.text import TextData
 
+    if options.on_undecodable and not options.data:
+        raise ConfigError(
+            "--on-undecodable is about the text of --data, and none is named.", "Say: --data PATH"
+        )
     loaded = load_run(options.run)
     data = None
     if options.data:
         source = validate(FilesSource, {"paths": options.data}, "ouro evaluate")
-        data = TextData(source=source, tokenizer=loaded.recipe.data.tokenizer)
+        trained = loaded.recipe.data
+        choice = options.on_undecodable or trained.on_undecodable
+        data = TextData(source=source, tokenizer=trained.tokenizer, on_undecodable=choice)
     effort = Effort(max_passes=options.max_passes, threshold=options.threshold)
-    return {**about(loaded, options), **loaded.evaluate(data, effort=effort)}
+    return {**about(loaded, options), **loaded.evaluate(data, effort=effort, tell=tell)}
 
 
 def about(loaded: LoadedModel, options: EvaluateOptions) -> dict[str, Any]:
@@ -78,13 +115,13 @@ def about(loaded: LoadedModel, options: EvaluateOptions) -> dict[str, Any]:
 
 
 def show(figures: dict[str, Any]) -> None:
-    """Print for a person, each ratio with its standard error."""
+    """Print for a person, each ratio with its standard error where there is one."""
 
     def figure(name: str, digits: int) -> str:
         return with_error(figures[name], figures[f"{name}_se"], digits)
 
     text = figures["data"] if isinstance(figures["data"], str) else ", ".join(figures["data"])
-    read = f"{figures['documents']:,} documents, {figures['tokens']:,} tokens, {figures['bytes']:,} bytes"
+    read = ", ".join(counted(figures[f"{thing}s"], thing) for thing in ("document", "token", "byte"))
     layers = "  ".join(f"{passes:.2f}" for passes in figures["passes_by_layer"])
     rows = [
         ("text", f"{text}: {read}"),
@@ -95,4 +132,5 @@ def show(figures: dict[str, Any]) -> None:
         ("FLOPs", f"{flop(figures['flops_per_token'])} forward per token, executed"),
     ]
     print_section(f"{figures['run']}, {figures['family']} after step {figures['step']:,}", rows)
-    print("± is the standard error over documents.")
+    if figures["documents"] > 1:
+        print("± is the standard error over documents.")

@@ -14,6 +14,7 @@ OnUndecodable = Literal["refuse", "replace"]
 Side = Literal["train", "heldout"]
 """Of the split."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_REPLACE = "--data.on-undecodable replace (under ouro evaluate: --on-undecodable replace)"
 
 
 class RawDocument(NamedTuple):
@@ -92,7 +93,7 @@ def decode_utf8(content: bytes, where: str, on_undecodable: OnUndecodable) -> st
         raise DataError(
             f"{where} is not UTF-8 text: byte 0x{content[offset]:02x} at offset {offset}, in line {line}.",
             "Convert the file (iconv -f LATIN1 -t UTF-8), leave it out, or have such bytes replaced with: "
-            "--data.on-undecodable replace",
+            f"{_REPLACE}",
         ) from None
 
 
@@ -109,7 +110,7 @@ def check_encodable(document: RawDocument, on_undecodable: OnUndecodable) -> Raw
             return document._replace(text=_SURROGATE.sub("\ufffd", document.text))
         raise DataError(
             f"{document.name} holds half a surrogate pair at character {error.start}, which is no text.",
-            "Mend or leave out the row, or have such halves replaced with: --data.on-undecodable replace",
+            f"Mend or leave out the row, or have such halves replaced with: {_REPLACE}",
         ) from None
     return document
 
