@@ -208,7 +208,8 @@ def test_a_full_or_read_only_disk(text_data, monkeypatch, number):
     config = text_data()
     with pytest.raises(ResourceError, match=os.strerror(number)) as caught:
         open_text(config)
-    assert "--data.cache" in caught.value.remedy
+    # Another cache is another recipe, which the directory of a run already begun would refuse.
+    assert "--data.cache FOLDER" in caught.value.remedy and "new --run" in caught.value.remedy
     assert list((Path(config.cache) / "text").iterdir()) == []
 
 

@@ -82,6 +82,18 @@ def test_clusters_join_copies_near_copies_and_chains(make_text):
     assert found.tolist() == [0, 1, 2, 1, 4, 5, 1, 4, 8, 1]
 
 
+def test_alike_documents_meet_past_an_unlike_one_in_every_band():
+    """As when a licence's text gives the same two minima to files that have nothing else in common."""
+    chance = np.random.Generator(np.random.Philox(3))
+    first, *between, last = chance.integers(0, 2**32 - 1, (34, BINS), np.uint32)
+    last[:40] = first[:40]
+    for band, document in enumerate(between):
+        pair = slice(2 * band, 2 * band + 2)
+        document[pair] = first[pair]
+    found = cluster(np.stack([first, *between, last]))
+    assert found.tolist() == [*range(33), 0]
+
+
 def test_different_texts_stay_apart(make_text):
     sketches = np.stack([sketch(make_text(seed)) for seed in range(200)])
     assert cluster(sketches).tolist() == list(range(200))

@@ -19,7 +19,7 @@ from ourospec.data.tokenizers.base import write_whole
 from ourospec.errors import DataError, ResourceError
 
 MANIFEST = "manifest.json"
-FORMAT = 1
+FORMAT = 2
 """Of the folders written here, and of the way text becomes tokens; a change of either needs another number."""
 _VERIFIED = "verified.json"
 _TEMPORARY = ".preparing-"
@@ -208,7 +208,7 @@ def _writable(folder: Path) -> Iterator[None]:
         raise ResourceError(
             f"Prepared text cannot be written into {folder}: {error.strerror} ({free / 1e6:.0f} MB are free there; "
             "tokens take about half the size of their text, bytes as tokens twice).",
-            "Keep it elsewhere with: --data.cache FOLDER",
+            "Keep it elsewhere with: --data.cache FOLDER (a run already begun keeps its own: give a new --run too)",
         ) from error
 
 

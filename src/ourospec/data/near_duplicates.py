@@ -16,6 +16,9 @@ BINS = 64
 THRESHOLD = 0.5
 """Estimated Jaccard index from which two documents count as one."""
 
+REACH = 8
+"""Later members of its bucket that each is compared with: unlike ones in between must not hide an alike one."""
+
 _EMPTY = np.uint32(0xFFFFFFFF)
 _BLOCK = 1 << 20
 _BASE = 0x9E3779B97F4A7C15
@@ -108,13 +111,16 @@ class Union:
 def _join(
     union: Union, sketches: NDArray[np.uint32], members: NDArray[np.intp], keys: NDArray[np.uint64]
 ) -> None:
-    """Join neighbours that share a key and whose sketches agree."""
+    """Join members that share a key, lie near each other among those that do, and whose sketches agree."""
     order = np.argsort(keys, kind="stable")
     members, keys = members[order], keys[order]
-    roots = union.roots()
-    ones, others = members[:-1], members[1:]
-    pairs = np.flatnonzero((keys[:-1] == keys[1:]) & (roots[ones] != roots[others]))
-    for block in np.array_split(pairs, len(pairs) // 65536 + 1):
-        alike = block[similarity(sketches[ones[block]], sketches[others[block]]) >= THRESHOLD]
-        for pair in alike:
-            union.join(int(ones[pair]), int(others[pair]))
+    for distance in range(1, REACH + 1):
+        meeting = keys[:-distance] == keys[distance:]
+        if not meeting.any():
+            return
+        roots, ones, others = union.roots(), members[:-distance], members[distance:]
+        pairs = np.flatnonzero(meeting & (roots[ones] != roots[others]))
+        for block in np.array_split(pairs, len(pairs) // 65536 + 1):
+            alike = block[similarity(sketches[ones[block]], sketches[others[block]]) >= THRESHOLD]
+            for pair in alike:
+                union.join(int(ones[pair]), int(others[pair]))
