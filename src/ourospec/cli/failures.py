@@ -53,8 +53,8 @@ def recognise(error: BaseException) -> OuroError | None:
         first_line = (str(error) or type(error).__name__).splitlines()[0]
         return ResourceError(
             f"Out of memory: {first_line}",
-            "Try a smaller --train.micro-batch-size (same result, less memory) or --train.window; "
-            "`ouro plan PRESET` shows what takes the memory.",
+            "Try a smaller --train.micro-batch-size (same result, less memory) or --train.window, in a new run (--run) "
+            "if this one has begun; `ouro plan PRESET` shows what takes the memory.",
         )
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return ResourceError(f"The disk is full: {error}", "Make room, or choose another disk: --run DIR")
