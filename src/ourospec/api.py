@@ -12,8 +12,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ourospec.contracts import Effort, Event, Observer
-from ourospec.data.text import TextData, open_heldout
+from ourospec.contracts import Clock, Effort, Event, Observer
+from ourospec.data.encoding import encode_documents
+from ourospec.data.shards import Document
+from ourospec.data.text import TextData, open_text
 from ourospec.data.tokenizers import Tokenizer, load_tokenizer
 from ourospec.device import DeviceName, DevicePolicy, choose_device
 from ourospec.errors import ConfigError, DataError
@@ -144,6 +146,16 @@ class LoadedModel:
     origin: WeightsOrigin
     """Which checkpoint the weights come from."""
 
+    def _effort(self, asked: Effort | None) -> Effort | None:
+        """What was asked for, or else how long the objective lets the model think where training stands.
+
+        A run stopped while its passes were still forced is used with them forced: its gates know nothing yet.
+        """
+        if asked is not None and asked != Effort():
+            return asked
+        clock = Clock(self.origin.step, self.recipe.train.steps)
+        return self.recipe.build_objective().effort(clock)
+
     def score(self, text: str, *, effort: Effort | None = None) -> Score:
         """Score one text as one document."""
         tokens = np.asarray(self.tokenizer.encode(text), dtype=np.int64)
@@ -173,7 +185,7 @@ class LoadedModel:
             sampling=sampling,
             seed=seed,
             stop=stop,
-            effort=effort,
+            effort=self._effort(effort),
             on_piece=on_piece,
         )
 
@@ -193,7 +205,7 @@ class LoadedModel:
             )
         tokens = torch.tensor([list(token_ids)], device=self.policy.device)
         with self.policy.inference(self.model):
-            output = self.model(tokens, effort=effort)
+            output = self.model(tokens, effort=self._effort(effort))
             return Trace(self.model.logits(output.states)[0].float().cpu(), output.passes[:, 0].cpu())
 
     def evaluate(
@@ -209,18 +221,40 @@ class LoadedModel:
         Args:
             data: text to score, all of it; None for the run's own held-out part.
             most_tokens: score whole documents up to about so many tokens; None for all.
-            tell: hears, in a few words each, how far it is.
+            tell: hears, in a few words each, what is being prepared, and each document that is taken up.
+
+        Raises:
+            DataError: the run's own text has changed since the training, or `data` cannot be read.
         """
-        documents = open_heldout(data or self.recipe.data, self.tokenizer, everything=data is not None)
+        if data is None:
+            documents = self._held_out(tell)
+        else:
+            documents = encode_documents(data.source, self.tokenizer, data.on_undecodable)
         if most_tokens is not None:
             documents = choose_documents(documents, most_tokens)
         return self._score(_told(documents, tell), effort).summary()
+
+    def _held_out(self, tell: Callable[[str], None] | None) -> Iterable[Document]:
+        dataset = open_text(self.recipe.data, tell)
+        if self.recipe.open_stream(dataset).fingerprint != self.origin.data:
+            raise DataError(
+                f"The text ({self.recipe.data.source.describe()}) is no longer the one of the training, so that what "
+                "is held out now may have been trained on.",
+                "Score text that the model has not seen: ouro evaluate RUN --data PATH",
+            )
+        return dataset.heldout.documents()
 
     def _score(self, documents: Any, effort: Effort | None) -> Any:
         window = min(self.recipe.train.window, self.model.max_length)
         rows = max(1, 4_096 // window)
         return score_documents(
-            self.model, documents, self.tokenizer.end_id, window, self.policy, rows, effort
+            self.model,
+            documents,
+            self.tokenizer.end_id,
+            window,
+            self.policy,
+            rows,
+            self._effort(effort),
         )
 
 

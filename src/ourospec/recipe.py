@@ -12,12 +12,14 @@ from pydantic import Field
 from torch import nn
 
 from ourospec.config import Config
-from ourospec.contracts import Objective, Observer, Probe
-from ourospec.data.text import TextData, open_text
+from ourospec.contracts import Observer, Probe
+from ourospec.data.stream import TokenStream
+from ourospec.data.text import TextData, TextDataset, open_text
 from ourospec.data.tokenizers import Tokenizer
 from ourospec.device import DevicePolicy, choose_device
 from ourospec.errors import ConfigError
 from ourospec.measure.likelihood import heldout_probe
+from ourospec.nn.next_token import NextToken
 from ourospec.optim.config import OptimConfig
 from ourospec.runs import RunDirectory
 from ourospec.serve.samples import sample_probe
@@ -31,7 +33,8 @@ Tell = Callable[[str], None] | None
 class Recipe(Config):
     """Everything that decides a run. Families subclass it, adding their model and their objective.
 
-    Two runs of one recipe on one machine end in equal weights, bit for bit.
+    Two runs of one recipe end in equal weights, bit for bit, on one machine with the same number of threads; on
+    CUDA only as far as its kernels are deterministic.
     """
 
     family: str
@@ -76,37 +79,42 @@ class TextRecipe(Recipe):
         """A freshly initialised contracts.LanguageModel for this tokenizer's vocabulary."""
         raise NotImplementedError
 
-    def build_objective(self) -> Objective:
-        """What training minimises."""
+    def build_objective(self) -> NextToken:
+        """What training minimises, and how long the model may think while it does."""
         raise NotImplementedError
 
     def assemble(self, run: RunDirectory, observers: Sequence[Observer], tell: Tell = None) -> Job:
         policy = choose_device(self.train.device, self.train.precision)
         dataset = open_text(self.data, tell)
-        dataset.tokenizer.save(run.tokenizer)
         with undisturbed():
             torch.manual_seed(self.seed)
             model = self.build_model(dataset.tokenizer)
-        settings = self.train
         return Job(
             model=model,
             objective=self.build_objective(),
-            stream=dataset.stream(settings.window, settings.batch_size, settings.micro_batch_size, self.seed),
+            stream=self.open_stream(dataset),
             probes=self._probes(dataset.tokenizer, dataset.heldout, policy),
             observers=observers,
             run=run,
             recipe_json=self.to_json(),
-            train=settings,
+            train=self.train,
             optim=self.optim,
             seed=self.seed,
             policy=policy,
             about={"data": dataset.summary},
+            keep=lambda: dataset.tokenizer.save(run.tokenizer),
         )
 
-    def _probes(self, tokenizer: Tokenizer, heldout: Any, policy: DevicePolicy) -> list[Probe]:
+    def open_stream(self, dataset: TextDataset) -> TokenStream:
+        """The training data in the order of this recipe; its fingerprint stands in every checkpoint."""
         settings = self.train
-        evaluation = heldout_probe(heldout, tokenizer.end_id, settings.window, settings.eval_tokens, policy)
-        sampling = sample_probe(tokenizer, self.prompts, self.seed, policy)
+        return dataset.stream(settings.window, settings.batch_size, settings.micro_batch_size, self.seed)
+
+    def _probes(self, tokenizer: Tokenizer, heldout: Any, policy: DevicePolicy) -> list[Probe]:
+        settings, effort = self.train, self.build_objective().effort
+        window, most = settings.window, settings.eval_tokens
+        evaluation = heldout_probe(heldout, tokenizer.end_id, window, most, policy, effort)
+        sampling = sample_probe(tokenizer, self.prompts, self.seed, policy, effort=effort)
         return [
             Probe("eval", settings.eval_every, evaluation),
             Probe("sample", settings.sample_every, sampling),

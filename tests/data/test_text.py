@@ -11,9 +11,10 @@ from ourospec.contracts import Stream
 from ourospec.data.corpus import FilesSource, RecordsSource, StdlibSource
 from ourospec.data.documents import cut_text
 from ourospec.data.encoding import encode_documents
+from ourospec.data.files import find_files
 from ourospec.data.shards import ShardWriter, open_shards, token_dtype
-from ourospec.data.text import TextData, open_heldout, open_text
-from ourospec.data.tokenizers import BpeConfig, ByteTokenizer, TokenizerFile
+from ourospec.data.text import TextData, open_text
+from ourospec.data.tokenizers import BpeConfig, ByteTokenizer, SentencePieceFile, TokenizerFile
 from ourospec.errors import DataError
 
 
@@ -207,16 +208,47 @@ def test_pieces_make_the_text(text):
     assert all(len(piece) <= 5 for piece in pieces)
 
 
-def test_heldout_text_for_scoring(text_data, folder):
-    config = text_data(tokenizer=BpeConfig(vocab_size=300))
-    dataset = open_text(config)
-    held = [d.tokens.tolist() for d in open_heldout(config, dataset.tokenizer)]
-    assert held == [d.tokens.tolist() for d in dataset.heldout.documents()]
-    assert len(list(open_heldout(config, dataset.tokenizer, everything=True))) == 40
-    (folder / "text00.txt").write_text("new words altogether\n" * 30)
-    with pytest.raises(DataError, match="no longer the one of the training") as caught:
-        open_heldout(config, dataset.tokenizer)
-    assert "--data PATH" in caught.value.remedy
+def test_all_of_a_text_for_scoring(text_data, folder, bpe):
+    documents = list(encode_documents(text_data().source, bpe))
+    assert [bpe.decode(d.tokens.tolist()) for d in documents] == [
+        path.read_text() for path in sorted(folder.iterdir())
+    ]
+
+
+def test_paths_are_recorded_as_they_read_from_any_folder(tmp_path, monkeypatch):
+    """recipe.json must mean the same text wherever a run is gone on with or evaluated."""
+    home, here = tmp_path / "home", tmp_path / "odd [1] place"
+    home.mkdir()
+    here.mkdir()
+    for name in ("a.txt", "odd[2].txt"):
+        (here / name).write_text("words\n")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(here)
+    paths = ("a.txt", "*.txt", "odd[2].txt", "~/b.txt", "/c/*.txt", "nothing", "~nobody-of-this-name/d.txt")
+    config = TextData(
+        source=FilesSource(paths=paths), tokenizer=TokenizerFile(path="t.json"), cache="~/prepared [3]"
+    )
+    assert isinstance(config.source, FilesSource)
+    assert config.source.paths == (
+        str(here / "a.txt"),
+        str(tmp_path / "odd [[]1] place" / "*.txt"),
+        str(here / "odd[2].txt"),
+        str(home / "b.txt"),
+        "/c/*.txt",
+        str(here / "nothing"),
+        str(here / "~nobody-of-this-name/d.txt"),
+    )
+    assert config.tokenizer == TokenizerFile(path=str(here / "t.json"))
+    assert config.cache == str(home / "prepared [3]")
+    assert SentencePieceFile(path="s.model").path == str(here / "s.model")
+    assert RecordsSource(path="r*.jsonl").path == str(tmp_path / "odd [[]1] place" / "r*.jsonl")
+    assert TextData(cache="").cache == ""
+    monkeypatch.chdir(tmp_path)
+    assert TextData.model_validate_json(config.model_dump_json()) == config
+    assert find_files(config.source.paths[:3]) == [here / "a.txt", here / "odd[2].txt"]
+    with pytest.raises(DataError) as caught:
+        find_files(config.source.paths[5:6])
+    assert str(caught.value).startswith(f"{here / 'nothing'} matches no file.\n")
 
 
 def test_configuration_survives_json_and_refuses_nonsense():

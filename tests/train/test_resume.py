@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -11,13 +12,16 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from ourospec.contracts import Clock, Probe
+from ourospec.device import DevicePolicy
 from ourospec.errors import ConfigError, DataError, Interrupted, ResourceError
 from ourospec.runs import RunDirectory
 from ourospec.train.checkpoint import list_checkpoints
 from ourospec.train.loop import fit
+from ourospec.train.tree import put_together
 
 from .test_checkpoint import flip_bit
 from .toy import ToyModel, ToyStream, end_of, probe, toy_job
@@ -183,6 +187,40 @@ def test_going_on_with_another_number_of_threads_is_warned_of(tmp_path: Path) ->
     assert len(warnings) == 1 and "threads 1 then, 2 now" in warnings[0]
 
 
+def test_another_arithmetic_and_other_instructions_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Precision "auto" gives another arithmetic elsewhere, under the very same recipe."""
+    supported = torch.cpu._is_amx_tile_supported()
+    stopped_after_12(tmp_path)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: not supported)
+    policy = DevicePolicy(torch.device("cpu"), torch.bfloat16, fused_optimizer=True)
+    fit(toy_job(tmp_path, policy=policy))
+    (warning,) = [e["message"] for e in RunDirectory(tmp_path).read_events() if e["kind"] == "warning"]
+    assert "arithmetic float32 then, bfloat16 now" in warning
+    assert "instructions" in warning and "AMX" in warning
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_the_optimiser_runs_as_this_device_wants_it(tmp_path: Path, fused: bool) -> None:
+    def policy(fused: bool) -> DevicePolicy:
+        return DevicePolicy(torch.device("cpu"), None, fused_optimizer=fused)
+
+    with pytest.raises(Interrupted):
+        fit(toy_job(tmp_path, policy=policy(not fused), stream=during(11, interrupt(signal.SIGINT))))
+    assert {group["fused"] for group in saved_groups(tmp_path)} == {not fused}
+    fit(toy_job(tmp_path, policy=policy(fused)))
+    assert {group["fused"] for group in saved_groups(tmp_path)} == {fused}
+
+
+def saved_groups(path: Path) -> list[dict[str, Any]]:
+    """The optimiser's groups in the newest checkpoint."""
+    folder = list_checkpoints(RunDirectory(path))[-1]
+    record = json.loads((folder / "state.json").read_text())
+    state = load_file(folder / "state.safetensors")
+    return put_together(record["optimizer"], state, torch.device("cpu"))["param_groups"]
+
+
 def test_with_all_damaged_it_refuses_and_never_starts_over(tmp_path: Path) -> None:
     stopped_after_12(tmp_path)
     for folder in list_checkpoints(RunDirectory(tmp_path)):
@@ -203,10 +241,61 @@ def test_checkpoints_that_vanished_are_not_taken_for_none(tmp_path: Path, garble
         fit(toy_job(tmp_path))
 
 
+def test_checkpoints_lost_after_a_resume_are_not_taken_for_none(tmp_path: Path) -> None:
+    """The resume cuts the event of the only save; that it was a resume still tells of it."""
+    stopping = during(4, interrupt(signal.SIGINT))
+    with pytest.raises(Interrupted):
+        fit(toy_job(tmp_path, save_every=100, stream=stopping))
+
+    def crash() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fit(toy_job(tmp_path, save_every=100, stream=during(7, crash)))
+    assert "checkpoint" not in {event["kind"] for event in RunDirectory(tmp_path).read_events()}
+    shutil.rmtree(tmp_path / "checkpoints")
+    with pytest.raises(ResourceError, match=r"tells of a checkpoint at step 5, but .* holds none"):
+        fit(toy_job(tmp_path, save_every=100))
+
+
 def test_other_data_is_refused(tmp_path: Path) -> None:
     stopped_after_12(tmp_path)
     with pytest.raises(DataError, match="other data"):
         fit(toy_job(tmp_path, stream=ToyStream(seed=1)))
+
+
+def test_only_a_start_that_is_allowed_writes_what_belongs_to_the_run(tmp_path: Path) -> None:
+    written: list[bool] = []
+
+    def keep() -> None:
+        assert (tmp_path / ".lock").exists()
+        written.append((tmp_path / "events.jsonl").exists())
+
+    with pytest.raises(Interrupted):
+        fit(toy_job(tmp_path, stream=during(4, interrupt(signal.SIGINT)), keep=keep))
+    assert written == [False], "before the first event"
+    other = ToyModel()
+    other.norm = nn.RMSNorm(8)  # pyright: ignore[reportAttributeAccessIssue]
+    refused = ({"steps": 9}, {"stream": ToyStream(seed=1)}, {"model": other})
+    for changes in refused:
+        with pytest.raises((ConfigError, DataError)):
+            fit(toy_job(tmp_path, keep=keep, **changes))
+    assert len(written) == 1
+    fit(toy_job(tmp_path, keep=keep))
+    assert len(written) == 2
+    fit(toy_job(tmp_path, keep=keep))
+    assert len(written) == 2, "a finished run is left as it is"
+
+
+@pytest.mark.parametrize("content", [b"", b'{"step": 2', b"[]", b'{"step": 24}', b"\xff"])
+def test_a_mark_of_completion_that_was_not_written_whole_counts_as_none(
+    tmp_path: Path, untouched: Any, content: bytes
+) -> None:
+    fit(toy_job(tmp_path))
+    (tmp_path / "checkpoints" / "complete.json").write_bytes(content)
+    assert fit(toy_job(tmp_path)).status == "complete"
+    assert fit(toy_job(tmp_path)).status == "already complete"
+    assert end_of(tmp_path) == untouched
 
 
 def test_another_model_under_the_same_recipe_is_refused_by_name(tmp_path: Path) -> None:

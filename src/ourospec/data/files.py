@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from ourospec.config import Config
+from ourospec.config import Config, absolute_glob
 from ourospec.data.documents import OnUndecodable, RawDocument, decode_utf8, read_file, stamp_files
 from ourospec.errors import DataError
 
@@ -20,7 +20,7 @@ class FilesSource(Config):
 
     kind: Literal["files"] = "files"
     """Which source."""
-    paths: Annotated[tuple[str, ...], Field(min_length=1)]
+    paths: Annotated[tuple[Annotated[str, AfterValidator(absolute_glob)], ...], Field(min_length=1)]
     """Files, folders (all files below, hidden ones left out) and globs (`**` crosses folders)."""
 
     def stamp(self) -> str:
@@ -53,7 +53,7 @@ def find_files(paths: tuple[str, ...]) -> list[Path]:
         if not here:
             what = "is an empty folder" if place.is_dir() else "matches no file"
             raise DataError(
-                f"{path} {what} (seen from {Path.cwd()}).",
+                f"{path} {what}.",
                 "Check the path; a glob must be quoted from the shell, and a folder needs files in it.",
             )
         found.update(file.resolve() for file in here)

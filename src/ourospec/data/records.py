@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from ourospec.config import Config
+from ourospec.config import Config, absolute_glob
 from ourospec.data.documents import OnUndecodable, RawDocument, decode_utf8, stamp_files
 from ourospec.data.files import find_files, name_files
 from ourospec.errors import DataError, ResourceError
@@ -26,7 +26,7 @@ class RecordsSource(Config):
 
     kind: Literal["records"] = "records"
     """Which source."""
-    path: str
+    path: Annotated[str, AfterValidator(absolute_glob)]
     """A file, a glob, or a folder (of such files, or written by `save_to_disk`)."""
     layout: Literal["text", "synth"] = "text"
     """How a row becomes text: one field of it, or SYNTH's query, reasoning and answer in the chat template (a row

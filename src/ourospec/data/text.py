@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from ourospec.config import Config
+from ourospec.config import Config, absolute
 from ourospec.data import cache
 from ourospec.data.corpus import SourceConfig, StdlibSource
 from ourospec.data.documents import OnUndecodable
-from ourospec.data.encoding import byte_lengths, encode_documents
+from ourospec.data.encoding import byte_lengths
 from ourospec.data.prepare import SIDES, Corpus, Progress, write_prepared
-from ourospec.data.shards import Document, TokenShards, open_shards
+from ourospec.data.shards import TokenShards, open_shards
 from ourospec.data.split import split, survey
 from ourospec.data.stream import TokenStream
 from ourospec.data.tokenizers import (
@@ -29,7 +28,6 @@ from ourospec.data.tokenizers import (
     load_tokenizer,
     stamp_tokenizer,
 )
-from ourospec.errors import DataError
 
 
 class TextData(Config):
@@ -41,7 +39,7 @@ class TextData(Config):
     """How it becomes tokens."""
     heldout_fraction: Annotated[float, Field(gt=0, le=0.5)] = 0.05
     """Share of the text's bytes kept for evaluation, in whole groups of documents, near-duplicates on one side."""
-    cache: str = ""
+    cache: Annotated[str, AfterValidator(absolute)] = ""
     """Folder for prepared tokens; empty: the user's cache folder."""
     on_undecodable: OnUndecodable = "refuse"
     """What to do about bytes that are not UTF-8: stop and name them, or put U+FFFD in their place."""
@@ -109,29 +107,6 @@ def open_text(config: TextData, progress: Progress | None = None) -> TextDataset
         name = _prepare(config, root, progress or (lambda _: None))
         cache.remember(note, {"prepared": name})
     return read_prepared(root / "text" / name)
-
-
-def open_heldout(config: TextData, tokenizer: Tokenizer, everything: bool = False) -> Iterator[Document]:
-    """Documents to score a trained model on, in its own tokens.
-
-    Args:
-        tokenizer: the model's.
-        everything: all text of the source, none of which the model was trained on; otherwise what was held out.
-
-    Raises:
-        DataError: the text is no longer what it was in training, so that nobody knows what was held out; or see
-            `open_text`.
-    """
-    if everything:
-        return encode_documents(config.source, tokenizer, config.on_undecodable)
-    dataset = open_text(config)
-    if dataset.tokenizer.fingerprint != tokenizer.fingerprint:
-        raise DataError(
-            f"The text ({config.source.describe()}) or its tokenizer is no longer the one of the training, so that "
-            "its held-out part may have been trained on.",
-            "Score text that the model has not seen: ouro evaluate RUN --data PATH",
-        )
-    return dataset.heldout.documents()
 
 
 def read_prepared(folder: Path) -> TextDataset:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -53,6 +53,9 @@ class Job:
     policy: DevicePolicy
     about: Mapping[str, Any] = field(default_factory=dict)
     """Further facts for the start event: what the data is, say."""
+    keep: Callable[[], None] = lambda: None
+    """Writes what else the directory needs (a tokenizer, say). Called at every start, but only once it is sure that
+    the directory is ours and its recipe, data and model are the same as before."""
 
 
 class Finish(NamedTuple):
@@ -67,8 +70,9 @@ class Finish(NamedTuple):
 def fit(job: Job) -> Finish:
     """Train to the last step, going on from the newest checkpoint in the run directory where there is one.
 
-    However often the process is killed, and wherever, running the same job again ends in the same weights,
-    bit for bit. The global random generators are left as they were found.
+    However often the process is killed, and wherever, running the same job again ends in the same weights, bit for
+    bit: on one machine with the same number of threads, and on CUDA only as far as its kernels are deterministic.
+    The global random generators are left as they were found.
 
     Raises:
         ConfigError: the directory belongs to another recipe, or the checkpoint to another model.
@@ -88,9 +92,8 @@ def fit(job: Job) -> Finish:
             found = store.newest()
             if found is None:
                 _refuse_lost_checkpoints(job.run)
-            elif found.manifest.step == job.train.steps and (job.run.checkpoints / COMPLETE).exists():
-                ended = json.loads((job.run.checkpoints / COMPLETE).read_text())
-                return Finish(ended["step"], ended["seconds"], "already complete")
+            elif found.manifest.step == job.train.steps and (ended := _read_end(job.run)):
+                return ended
             with StopRequest(job.run) as stop:
                 return _Training(job, audience, store, stop).run(found)
     finally:
@@ -109,7 +112,7 @@ class _Training:
         average = WeightAverage(model, job.optim.ema_decay) if job.optim.ema_decay else None
         optimizer = build_adamw(model, job.optim, job.policy)
         optimizer.zero_grad(set_to_none=True)  # whatever the model was used for before
-        self.state = TrainState(model, optimizer, average, job.objective, job.policy.device)
+        self.state = TrainState(model, optimizer, average, job.objective, job.policy)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.last_save: str | None = None
         self.saved_step = 0
@@ -144,6 +147,8 @@ class _Training:
             seed_generators(self.job.seed)
         else:
             warnings = self._resume(found)
+        with explained("Writing what belongs to the run", self.job.run.path):
+            self.job.keep()
         state = self.state
         state.model.train()
         self.audience.truncate(state.events_offset)
@@ -163,7 +168,7 @@ class _Training:
             f"A damaged checkpoint was passed over; going on from step {step}. {reason}"
             for reason in found.skipped
         ]
-        then, now = snapshot.record["circumstances"], circumstances(self.state.device)
+        then, now = snapshot.record["circumstances"], circumstances(self.state.policy)
         changed = [
             f"{name} {then.get(name)} then, {now[name]} now" for name in now if then.get(name) != now[name]
         ]
@@ -296,6 +301,15 @@ class _Training:
         )
 
 
+def _read_end(run: RunDirectory) -> Finish | None:
+    """How a run ended that was marked as complete; None where the mark is missing or half-written."""
+    try:
+        ended = json.loads((run.checkpoints / COMPLETE).read_bytes())
+        return Finish(int(ended["step"]), float(ended["seconds"]), "already complete")
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def _refuse_lost_checkpoints(run: RunDirectory) -> None:
     """A run that once saved and has nothing left must not start over as if it were new.
 
@@ -303,7 +317,12 @@ def _refuse_lost_checkpoints(run: RunDirectory) -> None:
         ResourceError: the events tell of a checkpoint, or cannot be read.
     """
     try:
-        saved = [event["step"] for event in run.read_events() if event.get("kind") == "checkpoint"]
+        # A resume cuts the event of the very checkpoint that it goes on from; its own start event tells of it.
+        saved = [
+            event["step"]
+            for event in run.read_events()
+            if event.get("kind") == "checkpoint" or event.get("resumed_from") is not None
+        ]
         told = f"tells of a checkpoint at step {saved[-1]}" if saved else ""
     except ValueError:
         told = "is garbled, so that it may once have told of a checkpoint"

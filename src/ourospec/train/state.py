@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ourospec.contracts import Objective
+from ourospec.device import DevicePolicy
 from ourospec.errors import ConfigError
 from ourospec.optim.ema import WeightAverage
 from ourospec.train.checkpoint import Snapshot
@@ -27,7 +28,7 @@ class TrainState:
     average: WeightAverage | None
     """None where no average of the weights is kept."""
     objective: Objective
-    device: torch.device
+    policy: DevicePolicy
     carry: Any = None
     """What the objective handed on; unread here."""
     step: int = 0
@@ -56,7 +57,7 @@ class TrainState:
             "optimizer": take_apart(self.optimizer.state_dict(), "optimizer", state),
             "generators": take_apart(generator_states(), "generators", state),
             "carry": take_apart(self.carry, "carry", state),
-            "circumstances": circumstances(self.device),
+            "circumstances": circumstances(self.policy),
         }
         average = {} if self.average is None else dict(self.average.tensors)
         return Snapshot(self.step, weights, average, state, record)
@@ -82,21 +83,30 @@ class TrainState:
                 "The checkpoint's optimiser has the parameters in other groups than this version makes.",
                 "Go on with the version of ourospec that wrote it (see environment.json).",
             )
+        for group in saved["param_groups"]:
+            # Of this device, not of the one where it was saved; before loading, which places the counters by it.
+            group["fused"] = self.policy.fused_optimizer
         self.optimizer.load_state_dict(saved)
         self.objective.load_state_dict(record["objective"])
-        self.carry = put_together(record["carry"], snapshot.state, self.device)
+        self.carry = put_together(record["carry"], snapshot.state, self.policy.device)
         self.step, self.tokens, self.seconds = snapshot.step, record["tokens"], record["seconds"]
         self.events_offset = record["events_offset"]
         restore_generators(put_together(record["generators"], snapshot.state, CPU))
 
 
-def circumstances(device: torch.device) -> dict[str, str]:
+def circumstances(policy: DevicePolicy) -> dict[str, str]:
     """What decides on the last bit of a sum, besides the numbers that are summed."""
+    special = {
+        "AVX512_BF16": torch.cpu._is_avx512_bf16_supported(),
+        "AMX": torch.cpu._is_amx_tile_supported(),
+    }
+    instructions = [torch.backends.cpu.get_cpu_capability(), *(name for name in special if special[name])]
     return {
-        "device": str(device),
+        "device": str(policy.device),
+        "arithmetic": str(policy.autocast_dtype or torch.float32).removeprefix("torch."),
         "threads": str(torch.get_num_threads()),
         "torch": torch.__version__,
-        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "instructions": "+".join(instructions),
     }
 
 

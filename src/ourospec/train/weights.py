@@ -27,6 +27,8 @@ class WeightsOrigin(NamedTuple):
     """Time spent in training steps."""
     averaged: bool
     """Whether these are the averaged weights."""
+    data: str
+    """Fingerprint of the training data and its order."""
     skipped: tuple[str, ...]
     """What was wrong with newer checkpoints, if anything."""
 
@@ -59,7 +61,13 @@ def load_weights(run: RunDirectory) -> tuple[dict[str, Tensor], WeightsOrigin]:
         for alias, name in record["aliases"].items():
             tensors[alias] = tensors[name]
         origin = WeightsOrigin(
-            folder, manifest.step, record["tokens"], record["seconds"], averaged, tuple(skipped)
+            folder,
+            manifest.step,
+            record["tokens"],
+            record["seconds"],
+            averaged,
+            manifest.data,
+            tuple(skipped),
         )
         return tensors, origin
     if list_checkpoints(run) != folders:

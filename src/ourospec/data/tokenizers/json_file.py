@@ -10,9 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from ourospec.config import Config
+from ourospec.config import Config, absolute
 from ourospec.data.tokenizers.base import (
     END_TOKENS,
     check_token,
@@ -47,7 +47,7 @@ class TokenizerFile(Config):
 
     kind: Literal["file"] = "file"
     """Which tokenizer."""
-    path: str
+    path: Annotated[str, AfterValidator(absolute)]
     """The tokenizer.json, or the folder that holds it."""
     end_token: str = ""
     """The token that borders documents; empty: the first that is found among the usual names."""

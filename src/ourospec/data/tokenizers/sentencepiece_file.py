@@ -6,9 +6,11 @@ import hashlib
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from ourospec.config import Config
+from pydantic import AfterValidator
+
+from ourospec.config import Config, absolute
 from ourospec.data.tokenizers.base import (
     END_TOKENS,
     check_token,
@@ -30,7 +32,7 @@ class SentencePieceFile(Config):
 
     kind: Literal["sentencepiece"] = "sentencepiece"
     """Which tokenizer."""
-    path: str
+    path: Annotated[str, AfterValidator(absolute)]
     """The .model file."""
     end_token: str = ""
     """The piece that borders documents; empty: the model's own end or start of sentence."""
