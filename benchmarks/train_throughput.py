@@ -52,7 +52,9 @@ ARMS = (
 def build_gpt2(layers: int, width: int, heads: int, window: int, vocabulary: int) -> tuple[Any, Any]:
     """GPT-2 as transformers has it, and its loss."""
     from transformers import GPT2Config, GPT2LMHeadModel
+    from transformers.utils import logging
 
+    logging.set_verbosity_error()
     settings: dict[str, Any] = {
         "vocab_size": vocabulary,
         "n_positions": window,
@@ -65,6 +67,8 @@ def build_gpt2(layers: int, width: int, heads: int, window: int, vocabulary: int
         "activation_function": "gelu_pytorch_tanh",  # equals gelu_new, as one kernel
         "attn_implementation": "sdpa",
         "use_cache": False,
+        "bos_token_id": 0,
+        "eos_token_id": 0,
     }
     model = GPT2LMHeadModel(GPT2Config(**settings))
     # transformers shifts the labels itself: the targets are the inputs.
@@ -82,12 +86,13 @@ def build_ours(
     from ourospec.nn.attention import AttentionConfig
     from ourospec.nn.next_token import NextToken
 
-    # SwiGLU has three matrices where GPT-2 has two: 8/3 of the width keeps the parameters equal.
+    # GPT-2's own network, so that both multiply matrices of the same shapes.
     shape = {
         "width": width,
         "layers": layers,
         "attention": AttentionConfig(heads=heads),
-        "mlp_hidden": 8 * width // 3 // 64 * 64,
+        "mlp_hidden": 4 * width,
+        "activation": "gelu",
         "max_length": window,
         "tied": True,
     }

@@ -48,7 +48,6 @@ class _RMSNorm(torch.autograd.Function):
         width = unit.shape[-1]
         through = grad * unit
         grad_gain = through.reshape(-1, width).sum(0, dtype=gain.dtype)
-        mean = (through @ gain.to(through.dtype)).to(scale.dtype).div_(width).unsqueeze(-1)
-        inner = (grad * gain.to(grad.dtype)).to(scale.dtype)
-        inner.addcmul_(unit.to(scale.dtype), mean, value=-1)
-        return inner.mul_(scale).to(ctx.input_dtype), grad_gain, None, None
+        mean = (through @ gain.to(through.dtype)).div_(width).unsqueeze(-1)
+        inner = torch.addcmul(grad * gain.to(grad.dtype), unit, mean, value=-1)
+        return inner.to(scale.dtype).mul_(scale).to(ctx.input_dtype), grad_gain, None, None
