@@ -22,9 +22,9 @@ from ourospec.nn.init import mark_residual
 from ourospec.nn.matmul_attention import matmul_attention
 from ourospec.nn.rope import Rotary
 
-# Up to this many keys plain matrix products beat the CPU's flash kernel in half precision: 1.8 times as fast,
-# forward and backward, at T = 256 on Zen 4; the printed figure comes from benchmarks/attention.py.
-MATMUL_KEYS = 1024
+# Up to this many keys plain matrix products beat the CPU's flash kernel in half precision (benchmarks/attention.py
+# prints by how much); beyond, the weights that they keep for the backward pass would take too much memory.
+MATMUL_KEYS = 2048
 
 
 class AttentionConfig(Config):
