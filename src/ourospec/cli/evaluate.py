@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from ourospec.cli.options import parse_options
+from ourospec.cli.options import MaxPasses, Threshold, parse_options
 from ourospec.cli.output import flop, print_json, print_section
 from ourospec.errors import ConfigError
 from ourospec.telemetry.plain_text import visible
@@ -40,13 +40,8 @@ class EvaluateOptions:
             "place; None: as in training."
         ),
     ] = None
-    max_passes: Annotated[
-        int | None, tyro.conf.arg(help="Passes per token and layer at most; None: as trained.")
-    ] = None
-    threshold: Annotated[
-        float | None,
-        tyro.conf.arg(help="Survival under which a token leaves its layer, 0 to 1; None: as trained."),
-    ] = None
+    max_passes: MaxPasses = None
+    threshold: Threshold = None
     json: Annotated[bool, tyro.conf.arg(help="Print one JSON document.")] = False
 
 

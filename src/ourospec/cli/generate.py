@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from ourospec.cli.options import parse_options
+from ourospec.cli.options import MaxPasses, Threshold, parse_options
 from ourospec.cli.output import print_json
 from ourospec.telemetry.depth_bands import band_colour, legend
 from ourospec.telemetry.plain_text import visible
@@ -41,13 +41,8 @@ class GenerateOptions:
         tyro.conf.UseAppendAction[tuple[str, ...]],
         tyro.conf.arg(metavar="S", help="End the text before this; may be given several times."),
     ] = ()
-    max_passes: Annotated[
-        int | None, tyro.conf.arg(help="Passes per token and layer at most; None: as trained.")
-    ] = None
-    threshold: Annotated[
-        float | None,
-        tyro.conf.arg(help="Survival under which a token leaves its layer, 0 to 1; None: as trained."),
-    ] = None
+    max_passes: MaxPasses = None
+    threshold: Threshold = None
     depth: Annotated[bool, tyro.conf.arg(help="Colour each token by the passes it took.")] = False
     json: Annotated[bool, tyro.conf.arg(help="Print one JSON document instead of the text.")] = False
 

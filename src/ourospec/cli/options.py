@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import tyro
 
@@ -12,6 +12,12 @@ from ourospec.cli.suggest import did_you_mean, normal
 from ourospec.errors import ConfigError
 
 Options = TypeVar("Options")
+
+MaxPasses = Annotated[int | None, tyro.conf.arg(help="Passes per token and layer at most; None: as trained.")]
+Threshold = Annotated[
+    float | None,
+    tyro.conf.arg(help="Survival under which a token leaves its layer, 0 to 1; None: as trained."),
+]
 
 
 def parse_options(options: type[Options], arguments: Sequence[str], verb: str) -> Options:
