@@ -14,7 +14,16 @@ from rich.console import Console
 from rich.text import Text
 
 import ourospec
-from ourospec.telemetry.depth_bands import band_colour, legend
+
+QUICK, MIDDLE, SLOW = (86, 156, 255), (214, 214, 214), (255, 96, 64)
+
+
+def colour(mean: float, least: float, most: float) -> str:
+    """From blue over grey to red, between the least and the most of the text."""
+    place = (mean - least) / (most - least) if most > least else 0.5
+    low, high = (QUICK, MIDDLE) if place < 0.5 else (MIDDLE, SLOW)
+    share = 2 * place % 1 if place < 1 else 1
+    return "rgb({},{},{})".format(*(round(a + (b - a) * share) for a, b in zip(low, high, strict=True)))
 
 
 def main() -> int:
@@ -30,13 +39,18 @@ def main() -> int:
     made = ourospec.load(options.run).generate(
         options.prompt, max_new_tokens=options.tokens, seed=options.seed
     )
-    console = Console(record=True, width=100, file=io.StringIO(), force_terminal=True, color_system="256")
-    body = Text(options.prompt, style="dim")
-    for piece, passes in zip(made.pieces, made.passes, strict=True):
-        body.append(piece, style=f"color({band_colour(sum(passes) / len(passes))})")
-    names = Text("mean passes per layer:  ")
-    for name, colour in legend():
-        names.append(f"{name}   ", style=f"color({colour})")
+    means = [sum(passes) / len(passes) for passes in made.passes]
+    console = Console(
+        record=True, width=100, file=io.StringIO(), force_terminal=True, color_system="truecolor"
+    )
+    body = Text()
+    body.append(options.prompt, style="dim")
+    for piece, mean in zip(made.pieces, means, strict=True):
+        body.append(piece, style=colour(mean, min(means), max(means)))
+    names = Text("\nmean passes per layer:  ")
+    for step in range(5):
+        mean = min(means) + step / 4 * (max(means) - min(means))
+        names.append(f"{mean:.2f}   ", style=colour(mean, min(means), max(means)))
     console.print(body)
     console.print(names)
     console.save_svg(

@@ -36,7 +36,7 @@ class Rotary(nn.Module):
             positions = torch.arange(max(end, 2 * known[0].shape[0] if known else 0), dtype=torch.float64)
             exponents = torch.arange(0, self.rotated, 2, dtype=torch.float64) / max(self.rotated, 1)
             angles = positions[:, None, None] * self.base**-exponents
-            known = self._tables[key] = (angles.cos().to(device, dtype), angles.sin().to(device, dtype))
+            known = self._tables[key] = (angles.cos().to(dtype).to(device), angles.sin().to(dtype).to(device))
         return known[0][start:end], known[1][start:end]
 
     def forward(
