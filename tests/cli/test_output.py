@@ -47,8 +47,8 @@ def test_commands_are_printed_as_they_were_typed(monkeypatch):
 
 
 def test_depth_is_coloured_by_band_and_explained(capsys):
-    printer = Printer(depth=True, colours=True)
-    printer.begin("def ")
+    printer = Printer("def ", depth=True, colours=True)
+    assert capsys.readouterr().out == "", "nothing before there is some text"
     printer.piece(Piece(5, "f", (1, 1)))
     printer.piece(Piece(6, "(", (3, 4)))
     out = capsys.readouterr().out
@@ -58,8 +58,8 @@ def test_depth_is_coloured_by_band_and_explained(capsys):
 
 
 def test_a_terminal_does_not_obey_what_the_model_writes(capsys):
-    printer = Printer(depth=False, colours=True)
+    printer = Printer("go \033[3J", depth=False, colours=True)
     printer.piece(Piece(5, "\033[2J\n", (1,)))
-    assert capsys.readouterr().out == "␛[2J\n"
-    Printer(depth=False, colours=False).piece(Piece(5, "\033[2J", (1,)))
+    assert capsys.readouterr().out == "\033[90mgo ␛[3J\033[0m␛[2J\n"
+    Printer("", depth=False, colours=False).piece(Piece(5, "\033[2J", (1,)))
     assert capsys.readouterr().out == "\033[2J"

@@ -59,9 +59,7 @@ def main(arguments: list[str]) -> None:
     sampling = validate(Sampling, {name: getattr(options, name) for name in names}, "ouro generate")
     effort = Effort(max_passes=options.max_passes, threshold=options.threshold)
     loaded = load_run(options.run)
-    printer = None if options.json else Printer(options.depth, sys.stdout.isatty())
-    if printer:
-        printer.begin(options.prompt)
+    printer = None if options.json else Printer(options.prompt, options.depth, sys.stdout.isatty())
     start = time.perf_counter()
     generation = loaded.generate(
         options.prompt,
@@ -80,22 +78,27 @@ def main(arguments: list[str]) -> None:
 
 
 class Printer:
-    """Writes the text as it comes.
+    """Writes the text as it comes, and nothing before there is some: what is refused leaves no half line.
 
     Args:
+        prompt: what is continued.
         depth: mark each token with its passes, mean over the layers.
         colours: this is a terminal: mark by colour, and let no control character of the text act on it;
             otherwise mark by a number behind the token, ‹1.5›, and pass the text on as it is.
     """
 
-    def __init__(self, depth: bool, colours: bool) -> None:
-        self.depth, self.colours = depth, colours
+    def __init__(self, prompt: str, depth: bool, colours: bool) -> None:
+        self.prompt, self.depth, self.colours = prompt, depth, colours
+        self.begun = False
 
-    def begin(self, prompt: str) -> None:
-        """The legend and the prompt, in grey."""
+    def begin(self) -> None:
+        """The legend and the prompt, in grey, once."""
+        if self.begun:
+            return
+        self.begun = True
         if self.depth:
             print(self.legend() + "\n")
-        self.write(f"\033[90m{visible(prompt)}\033[0m" if self.colours else prompt)
+        self.write(f"\033[90m{visible(self.prompt)}\033[0m" if self.colours else self.prompt)
 
     def legend(self) -> str:
         """What the colours or the numbers mean."""
@@ -106,6 +109,7 @@ class Printer:
 
     def piece(self, piece: Piece) -> None:
         """One token."""
+        self.begin()
         text = visible(piece.text) if self.colours else piece.text
         if not text or not self.depth:
             self.write(text)
@@ -118,6 +122,7 @@ class Printer:
 
     def end(self, generation: Generation, seconds: float) -> None:
         """What it took, on stderr: stdout is the text."""
+        self.begin()
         self.write("\n")
         number = len(generation.tokens)
         mean = mean_passes(generation.passes)
