@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 import time
 from dataclasses import dataclass
 from typing import Any, Self
@@ -86,8 +87,11 @@ def test_planning_leaves_the_weights_alone(bigram: Bigram, policy: DevicePolicy)
 def test_memory_at_the_peak_is_what_the_steps_took(bigram: Bigram, policy: DevicePolicy) -> None:
     class Greedy(Objective):
         def __call__(self, model: Any, batch: Rows, carry: Any, clock: Clock) -> Step:
-            torch.ones(64 << 20, dtype=torch.uint8)  # a kernel's workspace
-            return super().__call__(model, batch, carry, clock)
+            # A kernel's workspace, of pages that this process cannot have kept from before.
+            with mmap.mmap(-1, 64 << 20) as workspace:
+                workspace.write(bytes(1 << 20) * 64)
+                time.sleep(0.03)
+                return super().__call__(model, batch, carry, clock)
 
     plan = plan_run(workload(bigram, policy, Greedy()), seconds=0.5)
     assert 0 < plan.pace.growth <= plan.pace.peak

@@ -91,7 +91,10 @@ class MoE(nn.Module):
         share = torch.bincount(chosen.flatten(), votes, minlength=self.config.experts) / (
             total * self.config.top_k
         )
-        return self.config.experts * (share.to(weights) * (weights @ probabilities) / total).sum()
+        return (
+            self.config.experts
+            * (share.to(weights) * (weights[:, None] * probabilities).sum(0) / total).sum()
+        )
 
     def flops_per_row(self) -> int:
         """Multiply-adds counted twice, for the experts that one token really visits."""
