@@ -252,6 +252,8 @@ class _Training:
         last = state.step == self.job.train.steps
         for probe in self.job.probes:
             if last or (probe.every and state.step % probe.every == 0):
+                # A probe's batches are shaped unlike training's; what these left cached is in its way.
+                self.job.policy.clear_cache()
                 with undisturbed(), torch.no_grad(), self._as_kept():
                     data = probe.run(state.model, Clock(state.step, self.job.train.steps))
                 self.audience.emit(probe.kind, state.step, data)

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from ourospec.data.text import TextData
-from ourospec.data.tokenizers import BpeConfig, ByteTokenizerConfig
 from ourospec.families.adaptive_lm.model import AdaptiveConfig
 from ourospec.families.adaptive_lm.objective import PlainDepth
 from ourospec.families.adaptive_lm.recipe import AdaptiveRecipe
+from ourospec.families.terms import OURO_100M, SMALL, SMOKE, TINY
 from ourospec.nn.attention import AttentionConfig
 from ourospec.nn.depth import DepthConfig
 from ourospec.nn.embed import FourierConfig, KroneckerConfig
 from ourospec.nn.moe import MoEConfig
-from ourospec.optim.config import OptimConfig
-from ourospec.train.config import TrainConfig
 
 
 def smoke() -> AdaptiveRecipe:
     """Seconds: a few steps on bytes, to see that everything works."""
     return AdaptiveRecipe(
         name="smoke",
-        data=TextData(tokenizer=ByteTokenizerConfig()),
+        data=SMOKE.data,
+        train=SMOKE.train,
+        optim=SMOKE.optim,
         model=AdaptiveConfig(
             width=32,
             layers=2,
@@ -29,17 +28,6 @@ def smoke() -> AdaptiveRecipe:
             max_length=64,
         ),
         objective=PlainDepth(),
-        train=TrainConfig(
-            steps=20,
-            batch_size=8,
-            micro_batch_size=4,
-            window=64,
-            eval_every=10,
-            eval_tokens=2_000,
-            sample_every=10,
-            save_every=10,
-        ),
-        optim=OptimConfig(lr=3e-3),
     )
 
 
@@ -47,6 +35,9 @@ def tiny() -> AdaptiveRecipe:
     """About ten minutes on 2 cores: a small model of Python source that varies its depth."""
     return AdaptiveRecipe(
         name="tiny",
+        data=TINY.data,
+        train=TINY.train,
+        optim=TINY.optim,
         model=AdaptiveConfig(
             width=256,
             layers=4,
@@ -56,26 +47,17 @@ def tiny() -> AdaptiveRecipe:
             max_length=256,
         ),
         objective=PlainDepth(forced_fraction=0.4, price=0.02),
-        train=TrainConfig(
-            steps=1_000,
-            batch_size=8,
-            micro_batch_size=8,
-            window=256,
-            eval_every=200,
-            eval_tokens=40_000,
-            sample_every=200,
-            save_every=100,
-        ),
-        optim=OptimConfig(lr=3e-3),
     )
 
 
 def small() -> AdaptiveRecipe:
-    """Some hours on 2 cores: the same idea at about 10 million parameters beside its embedding."""
+    """About two hours on 2 cores: the same idea at about 10 million parameters beside its embedding."""
     base = tiny()
     return AdaptiveRecipe(
         name="small",
-        data=base.data,
+        data=SMALL.data,
+        train=SMALL.train,
+        optim=SMALL.optim,
         model=AdaptiveConfig(
             width=384,
             layers=6,
@@ -85,17 +67,6 @@ def small() -> AdaptiveRecipe:
             max_length=512,
         ),
         objective=base.objective,
-        train=TrainConfig(
-            steps=10_000,
-            batch_size=32,
-            micro_batch_size=16,
-            window=512,
-            eval_every=500,
-            eval_tokens=200_000,
-            sample_every=500,
-            save_every=250,
-        ),
-        optim=OptimConfig(lr=1e-3),
     )
 
 
@@ -103,7 +74,9 @@ def ouro_100m() -> AdaptiveRecipe:
     """The sizes that Ouro-Spec's documentation gives: 8 layers of 768 with experts, vocabulary 50,272."""
     return AdaptiveRecipe(
         name="ouro_100m",
-        data=TextData(tokenizer=BpeConfig(vocab_size=50_272)),
+        data=OURO_100M.data,
+        train=OURO_100M.train,
+        optim=OURO_100M.optim,
         model=AdaptiveConfig(
             width=768,
             layers=8,
@@ -115,17 +88,6 @@ def ouro_100m() -> AdaptiveRecipe:
             max_length=512,
         ),
         objective=PlainDepth(forced_passes=2, forced_fraction=0.08),
-        train=TrainConfig(
-            steps=10_000,
-            batch_size=16,
-            micro_batch_size=4,
-            window=512,
-            eval_every=500,
-            eval_tokens=100_000,
-            sample_every=500,
-            save_every=250,
-        ),
-        optim=OptimConfig(lr=3e-4, final_lr_fraction=0.1, warmup_fraction=0.05, weight_decay=0.01),
     )
 
 
