@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ourospec.data.tokenizers.base import write_whole
 from ourospec.errors import DataError, ResourceError
+from ourospec.storage import sync_directory, write_whole
 
 MANIFEST = "manifest.json"
 FORMAT = 2
@@ -68,7 +68,7 @@ def prepared(folder: Path, write: Callable[[Path], dict[str, Any]]) -> dict[str,
                 manifest = {"format": FORMAT, **write(temporary)}
                 _write_durably(temporary / MANIFEST, json.dumps(manifest, indent=2).encode() + b"\n")
                 for place in (*(p for p in temporary.rglob("*") if p.is_dir()), temporary):
-                    _sync_folder(place)
+                    sync_directory(place)
                 _put_in_place(temporary, folder)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
@@ -138,7 +138,7 @@ def _put_in_place(temporary: Path, folder: Path) -> None:
     except OSError:
         if not (folder / MANIFEST).is_file():
             raise
-    _sync_folder(folder.parent)
+    sync_directory(folder.parent)
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
@@ -168,16 +168,6 @@ def _write_durably(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    if sys.platform == "win32":  # folders cannot be opened there, and need not be
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _sweep(parent: Path) -> None:

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from ourospec.errors import ConfigError, DataError, ResourceError
 from ourospec.runs import RunDirectory
-from ourospec.train.durable import Written, explained, sync_directory, write_file
+from ourospec.storage import sync_directory
+from ourospec.train.durable import Written, explained, write_file
 from ourospec.train.manifest import (
     MANIFEST,
     Damaged,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ourospec.errors import ResourceError
+from ourospec.storage import sync_directory
 
 READ_BLOCK = 1 << 20
 
@@ -86,17 +87,6 @@ def digest_file(path: Path) -> Written:
             digest.update(block)
             count += len(block)
     return Written(count, digest.hexdigest())
-
-
-def sync_directory(path: Path) -> None:
-    """Wait until the names in a directory are on the disk; Windows has no such call and needs none."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def sync_file(path: Path) -> None:

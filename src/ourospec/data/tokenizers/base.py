@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from ourospec.errors import DataError
+from ourospec.storage import write_whole
 
 SETTINGS = "ouro_tokenizer.json"
 """In a saved tokenizer's folder: which kind it is, and its end token."""
@@ -99,14 +99,6 @@ def write_settings(folder: Path, settings: dict[str, Any]) -> None:
     """Say what the folder's tokenizer is."""
     text = json.dumps({"version": SETTINGS_VERSION, **settings}, indent=2) + "\n"
     write_whole(folder / SETTINGS, text.encode())
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that a reader sees the old content or the new, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    part.write_bytes(content)
-    part.replace(path)
 
 
 def refuse_end(wanted: str, where: str, present: Sequence[str]) -> DataError:

@@ -19,9 +19,9 @@ from ourospec.data.tokenizers.base import (
     refuse_end,
     utf8,
     write_settings,
-    write_whole,
 )
 from ourospec.errors import DataError
+from ourospec.storage import write_whole
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Engine

@@ -17,9 +17,9 @@ from ourospec.data.tokenizers.base import (
     refuse_end,
     utf8,
     write_settings,
-    write_whole,
 )
 from ourospec.errors import DataError, ResourceError
+from ourospec.storage import write_whole
 
 if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor
