@@ -15,7 +15,7 @@ from ourospec.contracts import Clock, Effort
 from ourospec.device import DevicePolicy, choose_device
 from ourospec.errors import DataError
 from ourospec.families.adaptive_lm.model import AdaptiveConfig, AdaptiveLM
-from ourospec.measure import likelihood as module
+from ourospec.measure import tokens as module
 from ourospec.measure.likelihood import choose_documents, heldout_probe, ratio, score_documents
 from ourospec.nn.attention import AttentionConfig
 from ourospec.nn.depth import DepthConfig

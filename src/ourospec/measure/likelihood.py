@@ -1,6 +1,6 @@
 """How well a model predicts documents: nats per token, bits per byte, and what it spent on them.
 
-Letters: B rows, T positions, L layers, V vocabulary, N documents.
+Letters: B rows, T positions, L layers, N documents.
 """
 
 from __future__ import annotations
@@ -8,36 +8,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from ourospec.contracts import Clock, Effort, Output
+from ourospec.contracts import Clock, Effort
 from ourospec.device import DevicePolicy
 from ourospec.errors import DataError
 from ourospec.measure.cost import CostedModel, FlopTable
+from ourospec.measure.tokens import Chunk, Scored, ScoredDocument, TokenScorer, cut, in_batches, lay_out
 
-# Elements of logits held at a time: 16 Mi in float32 are 64 MiB.
-LOGIT_ELEMENTS = 1 << 24
-# Chunks sorted by length together, in batches: enough that rows of a batch are nearly of one length.
-SORTED_BATCHES = 16
 # Positions per forward pass of an evaluation during training.
 PROBE_POSITIONS = 4096
-IGNORED = -100
-
-
-class ScoredDocument(Protocol):
-    """What scoring needs of a document; see data/shards.py."""
-
-    @property
-    def tokens(self) -> np.ndarray: ...
-
-    @property
-    def num_bytes(self) -> int: ...
 
 
 class Ratio(NamedTuple):
@@ -133,13 +116,11 @@ def score_documents(
         DataError: there are no documents.
     """
     window = min(window, model.max_length)
-    scorer = _Scorer(model, policy, effort, end_id)
-    tally = _Tally()
-    chunks = _chunks(documents, end_id, window, tally)
-    while group := list(islice(chunks, batch_rows * SORTED_BATCHES)):
-        group.sort(key=lambda chunk: len(chunk.inputs))
-        for start in range(0, len(group), batch_rows):
-            tally.add(*scorer.score(group[start : start + batch_rows]))
+    scorer, flops, tally = TokenScorer(model, policy), FlopTable(model), _Tally()
+    for chunks in in_batches(cut(tally.opening(documents), end_id, window), batch_rows):
+        grid = lay_out(chunks, end_id)
+        found = scorer.score(grid, effort)
+        tally.add(chunks, grid.scored, found, flops.of(found.passes))
     return tally.result()
 
 
@@ -196,62 +177,6 @@ def heldout_probe(
     return run
 
 
-class _Chunk(NamedTuple):
-    document: int
-    inputs: np.ndarray
-    targets: np.ndarray
-
-
-def _chunks(documents: Iterable[ScoredDocument], end_id: int, window: int, tally: _Tally) -> Iterator[_Chunk]:
-    for number, document in enumerate(documents):
-        tally.open(document.num_bytes)
-        stream = np.concatenate(([end_id], document.tokens, [end_id])).astype(np.int64)
-        for start in range(0, len(stream) - 1, window):
-            end = min(start + window, len(stream) - 1)
-            yield _Chunk(number, stream[start:end], stream[start + 1 : end + 1])
-
-
-@dataclass
-class _Scorer:
-    """Runs batches of chunks through the model."""
-
-    model: CostedModel
-    policy: DevicePolicy
-    effort: Effort | None
-    end_id: int
-
-    def __post_init__(self) -> None:
-        self.flops = FlopTable(self.model)
-
-    def score(self, chunks: list[_Chunk]) -> tuple[list[_Chunk], np.ndarray, np.ndarray, np.ndarray]:
-        """Nats [B], passes [B, L] and FLOPs [B] of each chunk."""
-        longest = max(len(chunk.inputs) for chunk in chunks)
-        inputs = torch.full((len(chunks), longest), self.end_id)
-        targets = torch.full_like(inputs, IGNORED)
-        for row, chunk in enumerate(chunks):
-            inputs[row, : len(chunk.inputs)] = torch.from_numpy(chunk.inputs)
-            targets[row, : len(chunk.targets)] = torch.from_numpy(chunk.targets)
-        with self.policy.inference(self.model):
-            output: Output = self.model(inputs.to(self.policy.device), effort=self.effort)
-            # Single values are exact in float32; every sum is taken in float64, which not all devices have.
-            nats = self._nats(output.states, targets.to(self.policy.device)).cpu().double()
-        passes = output.passes.cpu()
-        scored = targets != IGNORED
-        flops = (self.flops.of(passes) * scored).sum(1)
-        return chunks, nats.sum(1).numpy(), (passes * scored).sum(2).T.numpy(), flops.numpy()
-
-    def _nats(self, states: Tensor, targets: Tensor) -> Tensor:
-        """−ln p of each target [B, T], 0 where there is none, a few rows of logits at a time."""
-        flat, wanted = states.flatten(0, 1), targets.flatten()
-        vocabulary = self.model.logits(flat[:1]).shape[-1]
-        size = max(1, LOGIT_ELEMENTS // vocabulary)
-        parts = [
-            F.cross_entropy(self.model.logits(rows), target, reduction="none", ignore_index=IGNORED)
-            for rows, target in zip(flat.split(size), wanted.split(size), strict=True)
-        ]
-        return torch.cat(parts).view(targets.shape)
-
-
 class _Tally:
     """Adds chunks up by document."""
 
@@ -262,18 +187,22 @@ class _Tally:
         self.flops: list[float] = []
         self.passes: list[np.ndarray | int] = []
 
-    def open(self, num_bytes: int) -> None:
-        """A further document begins."""
-        self.bytes.append(num_bytes)
-        for sums in (self.nats, self.tokens, self.flops, self.passes):
-            sums.append(0)
+    def opening(self, documents: Iterable[ScoredDocument]) -> Iterator[ScoredDocument]:
+        """The documents, each opened as it is taken up."""
+        for document in documents:
+            self.bytes.append(document.num_bytes)
+            for sums in (self.nats, self.tokens, self.flops, self.passes):
+                sums.append(0)
+            yield document
 
-    def add(self, chunks: list[_Chunk], nats: np.ndarray, passes: np.ndarray, flops: np.ndarray) -> None:
-        """Take in the sums of some chunks."""
+    def add(self, chunks: list[Chunk], scored: Tensor, found: Scored, flops: Tensor) -> None:
+        """Take in some chunks: which positions [B, T] have a target, what was found there, and the FLOPs [B, T]."""
+        nats, spent = found.nats.sum(1).tolist(), (flops * scored).sum(1).tolist()
+        passes = (found.passes * scored).sum(2).T.numpy()
         for row, chunk in enumerate(chunks):
-            self.nats[chunk.document] += float(nats[row])
+            self.nats[chunk.document] += nats[row]
             self.tokens[chunk.document] += len(chunk.targets)
-            self.flops[chunk.document] += float(flops[row])
+            self.flops[chunk.document] += spent[row]
             self.passes[chunk.document] = self.passes[chunk.document] + passes[row]
 
     def result(self) -> Likelihood:
