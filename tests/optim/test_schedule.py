@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ourospec.optim.config import OptimConfig
-from ourospec.optim.schedule import learning_rate
+from ourospec.optim.schedule import learning_rate, phase
 
 
 def test_the_shape_by_hand() -> None:
@@ -40,3 +40,16 @@ def test_rises_then_falls_between_its_bounds(total: int, warmup: float, floor: f
     assert all(a >= b for a, b in pairwise(rates[peak:]))
     assert max(rates) <= 0.1 * (1 + 1e-12)
     assert max(rates) == pytest.approx(0.1)
+
+
+def test_phases_by_hand() -> None:
+    config = OptimConfig(warmup_fraction=0.4)
+    assert [phase(step, config, 5) for step in range(6)] == ["warmup"] * 2 + ["cosine"] * 3 + ["done"]
+
+
+@given(total=st.integers(1, 400), warmup=st.floats(0, 1))
+def test_the_phase_says_whether_the_rate_rises(total: int, warmup: float) -> None:
+    config = OptimConfig(lr=0.1, final_lr_fraction=0.1, warmup_fraction=warmup)
+    rates = [learning_rate(step, config, total) for step in range(total + 2)]
+    for step in range(1, total + 2):
+        assert (rates[step] > rates[step - 1]) == (phase(step, config, total) == "warmup")

@@ -100,9 +100,12 @@ def test_a_step_reports_what_it_did(tmp_path: Path) -> None:
         assert data["grad_norm_clipped"] == min(data["grad_norm"], optim.clip_norm)
         assert math.isfinite(data["loss"]) and len(data["sizes"]) == 11 and isinstance(data["top"], float)
         assert data["price"] != 0.1
-        assert data["tokens_per_second"] > 0
+        assert data["lr_phase"] == ("warmup" if event.step <= round(6 * optim.warmup_fraction) else "cosine")
+        targets = data["step_seconds"] * data["tokens_per_second"]
+        assert targets == pytest.approx(sum(b.num_targets for b in ToyStream().batches(event.step - 1)))
     seconds = [event.data["seconds"] for event in steps]
-    assert seconds == sorted(seconds) and seconds[0] > 0
+    assert seconds[0] > 0
+    assert seconds == pytest.approx(np.cumsum([event.data["step_seconds"] for event in steps]))
 
 
 def test_a_toy_learns(tmp_path: Path) -> None:

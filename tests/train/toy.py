@@ -144,7 +144,7 @@ def end_of(path: Path) -> End:
     del record["seconds"], record["events_offset"]
     events = [event for event in run.read_events() if event["kind"] in ("step", "eval", "sample")]
     for event in events:
-        for reading in ("time", "seconds", "tokens_per_second"):
+        for reading in ("time", "seconds", "step_seconds", "tokens_per_second"):
             event.pop(reading, None)
     return End(tensors, record, events)
 

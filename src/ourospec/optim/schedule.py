@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 from ourospec.optim.config import OptimConfig
 
@@ -18,10 +19,21 @@ def learning_rate(step: int, config: OptimConfig, total: int) -> float:
     where p runs from 0 at the first step after the warm-up to 1 at the last step. No step is wasted at a
     learning rate of 0 at the start. Steps past the end keep the last value.
     """
-    warmup = round(config.warmup_fraction * total)
+    warmup = _warmup_steps(config, total)
     if step < warmup:
         return config.lr * (step + 1) / warmup
     progress = min((step - warmup) / max(total - 1 - warmup, 1), 1.0)
     cosine = 0.5 * (1.0 + math.cos(math.pi * progress))
     floor = config.final_lr_fraction
     return config.lr * (floor + (1.0 - floor) * cosine)
+
+
+def phase(step: int, config: OptimConfig, total: int) -> Literal["warmup", "cosine", "done"]:
+    """By which rule `learning_rate` finds the rate of step `step`: rising, falling, or past the end."""
+    if step >= total:
+        return "done"
+    return "warmup" if step < _warmup_steps(config, total) else "cosine"
+
+
+def _warmup_steps(config: OptimConfig, total: int) -> int:
+    return round(config.warmup_fraction * total)

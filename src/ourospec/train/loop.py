@@ -18,7 +18,7 @@ from ourospec.errors import DivergedError, Interrupted, ResourceError
 from ourospec.optim.adamw import build_adamw
 from ourospec.optim.config import OptimConfig
 from ourospec.optim.ema import WeightAverage
-from ourospec.optim.schedule import learning_rate
+from ourospec.optim.schedule import learning_rate, phase
 from ourospec.runs import RunDirectory
 from ourospec.train.audience import Audience
 from ourospec.train.checkpoint import CheckpointStore, Found
@@ -237,10 +237,12 @@ class _Training:
             **own,
             "loss": reading.loss,
             "lr": rate,
+            "lr_phase": phase(state.step - 1, job.optim, job.train.steps),
             "grad_norm": reading.grad_norm,
             "grad_norm_clipped": clipped,
             "tokens": state.tokens,
             "tokens_per_second": reading.num_targets / seconds,
+            "step_seconds": seconds,
             "seconds": state.seconds,
         }
         self.audience.emit("step", state.step, event)
