@@ -14,16 +14,27 @@ from torch import Tensor
 
 from ourospec.contracts import Clock, Effort, Event, Observer
 from ourospec.data.encoding import encode_documents
-from ourospec.data.shards import Document
-from ourospec.data.text import TextData, open_text
+from ourospec.data.text import TextData, TextDataset, open_text
 from ourospec.data.tokenizers import Tokenizer, load_tokenizer
 from ourospec.device import DeviceName, DevicePolicy, choose_device
 from ourospec.errors import ConfigError, DataError
 from ourospec.families import PRESETS
-from ourospec.measure.likelihood import choose_documents, score_documents
+from ourospec.measure.calibrate import Bench, calibrate
+from ourospec.measure.calibration_record import (
+    Budget,
+    CalibrationRecord,
+    Pace,
+    Weights,
+    keep_calibrated,
+    look_up,
+    refuse_mixed,
+)
+from ourospec.measure.likelihood import Likelihood, choose_documents, score_documents
 from ourospec.measure.report import write_report
+from ourospec.measure.sample import sample_documents
 from ourospec.recipe import Recipe, TextRecipe, read_recipe
 from ourospec.runs import RunDirectory, open_run
+from ourospec.serve.pace import decoding_pace, pick_texts
 from ourospec.serve.sampling import Sampling
 from ourospec.serve.session import Generation, Piece, generate
 from ourospec.telemetry.environment import write_environment
@@ -125,7 +136,9 @@ def load(run_dir: str | Path, *, device: DeviceName = "auto") -> LoadedModel:
     with torch.random.fork_rng(devices=[]):
         model = recipe.build_model(tokenizer)
     model.load_state_dict(weights)
-    return LoadedModel(model.to(policy.device).eval(), tokenizer, recipe, policy, run, origin)
+    objective = recipe.build_objective()
+    objective.load_state_dict(origin.objective)
+    return LoadedModel(model.to(policy.device).eval(), tokenizer, recipe, policy, run, origin, objective)
 
 
 class _Document(NamedTuple):
@@ -146,20 +159,43 @@ class LoadedModel:
     origin: WeightsOrigin
     """Which checkpoint the weights come from."""
 
-    def _effort(self, asked: Effort | None) -> Effort | None:
+    @property
+    def weights(self) -> Weights:
+        """What a calibration is good for: these weights and no others."""
+        return Weights(self.origin.step, self.origin.digest)
+
+    def effort_for(self, budget: float | Budget) -> Effort:
+        """How long to think to stay in a budget that was calibrated; a number means passes per token and layer.
+
+        Raises:
+            ConfigError: it was not calibrated, or for other weights.
+        """
+        wanted = budget if isinstance(budget, Budget) else Budget(budget)
+        return look_up(self.run, self.weights, wanted).effort()
+
+    def _effort(self, asked: Effort | None, budget: float | Budget | None = None) -> Effort | None:
         """What was asked for, or else how long the objective lets the model think where training stands.
 
-        A run stopped while its passes were still forced is used with them forced: its gates know nothing yet.
+        A run stopped while its passes were still forced is used with them forced: its gates know nothing yet. A limit
+        of passes alone leaves the threshold as it was trained.
         """
-        if asked is not None and asked != Effort():
+        if budget is not None:
+            refuse_mixed(asked)
+            return self.effort_for(budget)
+        usual = self.objective.effort(Clock(self.origin.step, self.recipe.train.steps))
+        if asked is None or asked == Effort():
+            return usual
+        if usual is None or usual.forced_passes is not None or asked._replace(max_passes=None) != Effort():
             return asked
-        clock = Clock(self.origin.step, self.recipe.train.steps)
-        return self.recipe.build_objective().effort(clock)
+        return usual._replace(max_passes=asked.max_passes)
 
-    def score(self, text: str, *, effort: Effort | None = None) -> Score:
-        """Score one text as one document."""
+    def score(
+        self, text: str, *, effort: Effort | None = None, budget: float | Budget | None = None
+    ) -> Score:
+        """Score one text as one document; see `effort_for` for a budget."""
         tokens = np.asarray(self.tokenizer.encode(text), dtype=np.int64)
-        found = self._score([_Document(tokens, len(text.encode("utf-8")))], effort)
+        documents = [_Document(tokens, len(text.encode("utf-8")))]
+        found = self._score(documents, self._effort(effort, budget))
         nats, count, size = float(found.nats.sum()), int(found.tokens.sum()), int(found.bytes.sum())
         bits = nats / np.log(2) / size if size else float("nan")
         return Score(nats, count, float(bits), float(found.passes.sum(0).mean() / count))
@@ -173,9 +209,13 @@ class LoadedModel:
         seed: int = 0,
         stop: Sequence[str] = (),
         effort: Effort | None = None,
+        budget: float | Budget | None = None,
         on_piece: Callable[[Piece], None] | None = None,
     ) -> Generation:
-        """Continue a prompt; see serve.session.generate."""
+        """Continue a prompt; see serve.session.generate, and `effort_for` for a budget.
+
+        A budget is a mean over much text: what one short text takes can be more or less.
+        """
         return generate(
             self.model,
             self.tokenizer,
@@ -185,7 +225,7 @@ class LoadedModel:
             sampling=sampling,
             seed=seed,
             stop=stop,
-            effort=self._effort(effort),
+            effort=self._effort(effort, budget),
             on_piece=on_piece,
         )
 
@@ -214,6 +254,7 @@ class LoadedModel:
         *,
         most_tokens: int | None = None,
         effort: Effort | None = None,
+        budget: float | Budget | None = None,
         tell: Callable[[str], None] | None = None,
     ) -> Mapping[str, Any]:
         """Held-out figures with standard errors over documents; see measure.likelihood.Likelihood.summary.
@@ -221,20 +262,54 @@ class LoadedModel:
         Args:
             data: text to score, all of it; None for the run's own held-out part.
             most_tokens: score whole documents up to about so many tokens; None for all.
+            budget: see `effort_for`.
             tell: hears, in a few words each, what is being prepared, and each document that is taken up.
 
         Raises:
             DataError: the run's own text has changed since the training, or `data` cannot be read.
         """
+        chosen = self._effort(effort, budget)
         if data is None:
-            documents = self._held_out(tell)
+            documents = self._text(tell).heldout.documents()
         else:
             documents = encode_documents(data.source, self.tokenizer, data.on_undecodable)
         if most_tokens is not None:
             documents = choose_documents(documents, most_tokens)
-        return self._score(_told(documents, tell), effort).summary()
+        return self._score(_told(documents, tell), chosen).summary()
 
-    def _held_out(self, tell: Callable[[str], None] | None) -> Iterable[Document]:
+    def calibrate(
+        self,
+        budgets: Sequence[float | Budget],
+        *,
+        most_tokens: int = CALIBRATION_TOKENS,
+        tell: Callable[[str], None] | None = None,
+    ) -> CalibrationRecord:
+        """Find the thresholds that meet budgets, on a sample of the training text, and keep them in the run.
+
+        Args:
+            budgets: numbers are passes per token and layer; see measure.calibrate and Budget for the rest.
+            most_tokens: size of the sample.
+
+        Raises:
+            ConfigError: a budget that cannot be met, a model without gates, or gates that were never asked yet.
+            DataError: the run's own text has changed since the training.
+        """
+        wanted = [budget if isinstance(budget, Budget) else Budget(float(budget)) for budget in budgets]
+        refuse_untaught(wanted, self._effort(None), self.origin.step)
+        text = self._text(tell)
+        documents = sample_documents(text.train, text.byte_lengths, most_tokens)
+        texts = pick_texts(documents, self.tokenizer.end_id, self.model.max_length)
+
+        def pace(efforts: Sequence[Effort | None]) -> list[Pace]:
+            timed = decoding_pace(self.model, self.policy, texts, [self._effort(e) for e in efforts])
+            return [Pace(**one._asdict()) for one in timed]
+
+        bench = Bench(
+            lambda effort: self._score(documents, self._effort(effort)), pace, self.policy.machine()
+        )
+        return keep_calibrated(self.run, self.weights, calibrate(wanted, bench, tell))
+
+    def _text(self, tell: Callable[[str], None] | None) -> TextDataset:
         dataset = open_text(self.recipe.data, tell)
         if self.recipe.open_stream(dataset).fingerprint != self.origin.data:
             raise DataError(
@@ -242,9 +317,9 @@ class LoadedModel:
                 "is held out now may have been trained on.",
                 "Score text that the model has not seen: ouro evaluate RUN --data PATH",
             )
-        return dataset.heldout.documents()
+        return dataset
 
-    def _score(self, documents: Any, effort: Effort | None) -> Any:
+    def _score(self, documents: Any, effort: Effort | None) -> Likelihood:
         window = min(self.recipe.train.window, self.model.max_length)
         rows = max(1, 4_096 // window)
         return score_documents(
@@ -254,7 +329,7 @@ class LoadedModel:
             window,
             self.policy,
             rows,
-            self._effort(effort),
+            effort,
         )
 
 

@@ -28,7 +28,7 @@ class Clock(NamedTuple):
 class Mean(NamedTuple):
     """A metric on its way to being averaged: totals and weights add up over micro-batches and ranks.
 
-    `total` may be a scalar or a vector (a depth histogram, say); `weight` is a number or a scalar tensor.
+    `total` may have any shape (a depth histogram by layer, say); `weight` is a number or a tensor that divides it.
     """
 
     total: Tensor
@@ -75,7 +75,7 @@ class Objective(Protocol):
 
     def __call__(self, model: Any, batch: Any, carry: Any, clock: Clock) -> Step: ...
 
-    def update(self, metrics: Mapping[str, Any], clock: Clock) -> Mapping[str, float]:
+    def update(self, metrics: Mapping[str, Any], clock: Clock) -> Mapping[str, Any]:
         """Told once per optimiser step the globally reduced metrics; returns its own readings."""
         ...
 
@@ -129,6 +129,34 @@ class Effort(NamedTuple):
     max_passes: int | None = None
     threshold: float | None = None
     """Survival under which a token leaves its layer, 0 to 1."""
+    readout: str | None = None
+    """A statistic of the update that decides in place of the learned gate, see nn.gate.READOUTS."""
+    training: Rehearsal | None = None
+    """What is done otherwise while training; None in use."""
+
+    def in_layer(self, index: int) -> Effort:
+        """The same for the layer of that number, from 0."""
+        if self.training is None or self.training.audited_layer is None:
+            return self
+        audited = self.training.audited_layer == index
+        return self._replace(training=self.training._replace(audited=audited))
+
+
+class Rehearsal(NamedTuple):
+    """What training does to the gates' decisions, so that they and the model can learn from it."""
+
+    floor: float = 0.0
+    """Least continue probability; the gradient is not held."""
+    ceiling: float = 1.0
+    """Greatest continue probability."""
+    exploration: float = 0.0
+    """Share of the tokens about to leave that run one more pass all the same."""
+    audited: bool = False
+    """Every token runs one more pass than its gates want."""
+    audited_layer: int | None = None
+    """The layer that is audited, by its number from 0: what a model makes `audited` of, layer by layer."""
+    watched_rows: int = 0
+    """Rows whose attention entropy is measured in the first pass."""
 
 
 class Output(NamedTuple):

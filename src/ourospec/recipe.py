@@ -89,11 +89,12 @@ class TextRecipe(Recipe):
         with undisturbed():
             torch.manual_seed(self.seed)
             model = self.build_model(dataset.tokenizer)
+        objective = self.build_objective()
         return Job(
             model=model,
-            objective=self.build_objective(),
+            objective=objective,
             stream=self.open_stream(dataset),
-            probes=self._probes(dataset.tokenizer, dataset.heldout, policy),
+            probes=self._probes(dataset.tokenizer, dataset.heldout, policy, objective.effort),
             observers=observers,
             run=run,
             recipe_json=self.to_json(),
@@ -110,8 +111,8 @@ class TextRecipe(Recipe):
         settings = self.train
         return dataset.stream(settings.window, settings.batch_size, settings.micro_batch_size, self.seed)
 
-    def _probes(self, tokenizer: Tokenizer, heldout: Any, policy: DevicePolicy) -> list[Probe]:
-        settings, effort = self.train, self.build_objective().effort
+    def _probes(self, tokenizer: Tokenizer, heldout: Any, policy: DevicePolicy, effort: Any) -> list[Probe]:
+        settings = self.train
         window, most = settings.window, settings.eval_tokens
         evaluation = heldout_probe(heldout, tokenizer.end_id, window, most, policy, effort)
         sampling = sample_probe(tokenizer, self.prompts, self.seed, policy, effort=effort)

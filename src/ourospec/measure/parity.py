@@ -193,8 +193,7 @@ class _SmallModel(nn.Module):
     def __init__(self, vocab_size: int = 96, width: int = 64) -> None:
         super().__init__()
         self.table = nn.Embedding(vocab_size, width)
-        # Without exploration: both devices must do the same, and no generator may be moved.
-        depth = DepthConfig(max_passes=2, scales=(1.0, 0.7), gate_bias=0.0, exploration=0.0)
+        depth = DepthConfig(max_passes=2, scales=(1.0, 0.7), gate_bias=0.0)
         attention = AttentionConfig(heads=4, kv_heads=2)
         self.layers = nn.ModuleList(AdaptiveLayer(width, attention, 128, "swiglu", depth) for _ in range(2))
         self.head = Head(width, vocab_size)

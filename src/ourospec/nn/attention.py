@@ -76,6 +76,11 @@ class Visibility:
         """Positions of the queries."""
         return torch.arange(self.past, self.past + self.length, device=self.device)
 
+    def first_rows(self, rows: int) -> Visibility:
+        """The same of the first rows of the batch."""
+        documents = self.documents[:rows] if self.documents is not None else None
+        return Visibility(self.length, self.device, self.past, documents)
+
     def allowed(self, window: int) -> Bool[Tensor, "b T S"]:
         """True where a query may look; b is 1 where all rows are alike."""
         queries = self.positions[:, None]

@@ -28,13 +28,28 @@ def token_nll(
     states: Float[Tensor, "N D"], weight: Float[Tensor, "V D"], targets: Int[Tensor, " N"]
 ) -> Float[Tensor, " N"]:
     """−ln p(target) of each row in nats, 0 where the target is below 0; for scoring, without gradients."""
+    return token_nll_and_entropy(states, weight, targets, with_entropy=False)[0]
+
+
+@torch.no_grad()
+def token_nll_and_entropy(
+    states: Float[Tensor, "N D"],
+    weight: Float[Tensor, "V D"],
+    targets: Int[Tensor, " N"],
+    with_entropy: bool = True,
+) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
+    """As token_nll, and the entropy of p in nats, 0 where it is not asked for."""
     states, weight = _as_computed(states, weight)
-    parts = [
-        -_log_probabilities(states[rows], weight).gather(1, targets[rows, None].clamp(min=0))[:, 0]
-        for rows in _chunks(states.shape[0], weight.shape[0])
-    ]
-    nll = torch.cat(parts) if parts else states.new_zeros(0)
-    return nll.masked_fill(targets < 0, 0.0)
+    nll = torch.zeros(
+        len(targets), device=states.device, dtype=torch.promote_types(states.dtype, torch.float32)
+    )
+    entropy = torch.zeros_like(nll)
+    for rows in _chunks(states.shape[0], weight.shape[0]):
+        log_p = _log_probabilities(states[rows], weight)
+        nll[rows] = -log_p.gather(1, targets[rows, None].clamp(min=0))[:, 0]
+        if with_entropy:
+            entropy[rows] = -(log_p.exp() * log_p).sum(-1)
+    return nll.masked_fill(targets < 0, 0.0), entropy
 
 
 class _LinearCrossEntropy(torch.autograd.Function):

@@ -12,16 +12,16 @@ from __future__ import annotations
 from typing import Annotated, Literal, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from ourospec.config import Config
-from ourospec.contracts import Effort
+from ourospec.contracts import Effort, Rehearsal
 from ourospec.errors import ConfigError
 from ourospec.nn.attention import Attention, AttentionConfig, Cache, KeyValues, Visibility
 from ourospec.nn.cost import matmul_flops
-from ourospec.nn.gate import ContinueGate, Feature
+from ourospec.nn.gate import READOUTS, ContinueGate, Feature, Update, read_out
 from ourospec.nn.mlp import Activation, build_mlp
 from ourospec.nn.moe import MoE, MoEConfig
 from ourospec.nn.norm import RMSNorm
@@ -49,13 +49,9 @@ class DepthConfig(Config):
     """What the gate sees, besides the number of the pass."""
     gate_bias: float = -2.0
     """Initial bias of the gate's output; −2 makes its probability about 0.12."""
-    floor: Annotated[float, Field(ge=0, lt=1)] = 0.01
-    """Least continue probability while training."""
-    ceiling: Annotated[float, Field(gt=0, le=1)] = 0.95
-    """Greatest continue probability while training."""
-    exploration: Annotated[float, Field(ge=0, lt=1)] = 0.02
-    """Share of the tokens about to leave that run one more pass all the same, while training. Without it nobody
-    would learn what they miss, and a gate that has closed would stay closed."""
+    weight: Literal["survival", "full"] = "survival"
+    """What a pass after the first weighs in the stream: the token's survival, through which the loss reaches the
+    gates, or all of its scale, for gates that are taught otherwise (objective.credit gain)."""
 
     @model_validator(mode="after")
     def _one_scale_per_pass(self) -> DepthConfig:
@@ -67,14 +63,23 @@ class DepthConfig(Config):
 class LayerTrace(NamedTuple):
     """What happened in one layer; the survival and the gates carry gradients.
 
-    passes: [B, T] integers, passes really run.
-    survival: [B, T] for each pass run, the survival with which tokens entered it, 0 for those that had left.
-    gates: [B, T] for each gate asked, its probability after clamping and before forcing.
+    A token ran pass k (from 1) where passes >= k; what is said of a pass holds for those tokens alone.
     """
 
     passes: Tensor
+    """[B, T] integers, passes really run."""
+    wanted: Tensor
+    """[B, T] integers, passes that the gates asked for: without forcing, exploration and audits."""
     survival: tuple[Tensor, ...]
+    """[B, T] for each pass run, the survival with which tokens entered it, 0 for those that had left."""
     gates: tuple[Tensor, ...]
+    """[B, T] for each gate asked, its probability after clamping and before forcing."""
+    relative: tuple[Tensor, ...] = ()
+    """While training, [B, T] for each pass run: ‖dh‖/‖h‖ of its scaled update, at most 10."""
+    first: Tensor | None = None
+    """While training, [B, T, D]: the state after the first pass, detached."""
+    entropy: Tensor | None = None
+    """[rows, T], normalised entropy of the first pass's attention, of the watched rows."""
 
     @property
     def expected_passes(self) -> Float[Tensor, "B T"]:
@@ -86,6 +91,51 @@ class LayerTrace(NamedTuple):
         """The executed depth, with the gradient of the soft one: what a price bills."""
         soft = self.expected_passes
         return soft + (self.passes - soft).detach()
+
+
+class _Ledger:
+    """Who is still in the layer, with what survival, and how many passes each has run. All [B, T]."""
+
+    def __init__(self, h: Tensor, threshold: float) -> None:
+        self.threshold = threshold
+        self.s = torch.ones(h.shape[:2], device=h.device, dtype=torch.promote_types(h.dtype, torch.float32))
+        self.alive = torch.ones_like(self.s, dtype=torch.bool)
+        self.passes = torch.zeros_like(self.s, dtype=torch.long)
+        self.wanted = self.passes
+        self.survival: list[Tensor] = []
+        self._favoured: Tensor | None = None
+
+    def enter(self, dead_too: bool) -> Tensor:
+        """A pass begins; the survival with which each token enters it."""
+        entering = self.s if dead_too else self.s * self.alive
+        self.survival.append(entering)
+        self.passes = self.passes + self.alive
+        wanting = self.alive & (self.s >= self.threshold)
+        self.wanted = self.wanted + (wanting if self._favoured is None else wanting & ~self._favoured)
+        return entering
+
+    def leave_together(self, p: Tensor) -> None:
+        """s ← s·p; under the threshold a token is dead, and yet goes on being updated."""
+        self.s = self.s * p
+        self.alive = self.s >= self.threshold
+
+    def leave(self, p: Tensor, exploration: float, audited: bool) -> None:
+        """s ← s·p, and those under the threshold leave.
+
+        Of these, the share `exploration` stays for one more pass; where the layer is audited all do, once, with the
+        survival that they came with.
+        """
+        before, self.s = self.s, self.s * p
+        stays = self.s >= self.threshold
+        if audited:
+            given = torch.zeros_like(stays) if self._favoured is None else self._favoured
+            favour = self.alive & ~stays & ~given
+            self.s = torch.where(favour, before, self.s)
+            # Who was favoured once leaves now, whatever its survival was left at.
+            stays, self._favoured = (stays & ~given) | favour, given | favour
+        elif exploration:
+            stays = stays | (torch.rand_like(self.s) < exploration)
+        self.alive = self.alive & stays
 
 
 class AdaptiveLayer(nn.Module):
@@ -126,49 +176,57 @@ class AdaptiveLayer(nn.Module):
             cache: the decoding cache and this layer's number in it.
         """
         limit, forced = self._limits(effort)
-        threshold = self.depth.threshold if effort.threshold is None else effort.threshold
-        survival, gates, losses = [], [], []
-        s = torch.ones(h.shape[:2], device=h.device, dtype=torch.promote_types(h.dtype, torch.float32))
-        alive = torch.ones_like(s, dtype=torch.bool)
-        passes = torch.zeros_like(s, dtype=torch.long)
-        kv, previous = None, None
+        rehearsal = effort.training
+        asked = not forced or (rehearsal is not None and self.gate is not None)
+        ledger = _Ledger(h, self.depth.threshold if effort.threshold is None else effort.threshold)
+        gates, relative, losses = [], [], []
+        first, entropy, kv, previous = None, None, None, None
         for index in range(limit):
-            entering = s if self._by_batch else s * alive
-            survival.append(entering)
-            passes = passes + alive
+            entering = ledger.enter(dead_too=self._by_batch)
             state = self.attention_norm(h)
             queries, kv = self._queries(state, kv, visibility, cache)
-            update, loss = self._update(index, h, queries, kv, visibility, alive)
+            change, loss = self._update(index, h, queries, kv, visibility, ledger.alive)
             if loss is not None:
                 losses.append(loss)
-            before = h
-            h = h + (update if index == 0 else entering[..., None] * update)
-            if self.gate is not None and index < self.depth.max_passes - 1:
-                p = self._continue(index, state, before, update, previous, queries, kv, visibility, forced)
-                gates.append(p)
-                s, previous = (s if forced else s * p), update.detach()
-            if forced:
+            update = Update(index, state, h, change, previous)
+            weight = ledger.alive if self.depth.weight == "full" else entering
+            h = h + (change if index == 0 else weight[..., None] * change)
+            if rehearsal is not None:
+                relative.append(update.relative)
+                if index == 0:
+                    first = h.detach()
+                    entropy = self._entropy(queries, kv, visibility, rehearsal.watched_rows)
+            if not asked or index == self.depth.max_passes - 1:
                 continue
-            alive = s >= threshold if self._by_batch else alive & self._stays(s, threshold)
-            if self._finished(alive):
+            p = self._continue(update, effort, queries, kv, visibility)
+            gates.append(p)
+            previous = update
+            if not forced and self._leave(ledger, p, rehearsal):
                 break
-        trace = LayerTrace(passes, tuple(survival), tuple(gates))
+        trace = LayerTrace(
+            ledger.passes,
+            ledger.wanted,
+            tuple(ledger.survival),
+            tuple(gates),
+            tuple(relative),
+            first,
+            entropy,
+        )
         return h, trace, (sum(losses[1:], losses[0]) if losses else None)
 
     @property
     def _by_batch(self) -> bool:
         return self.depth.halting == "batch" and self.training
 
-    def _stays(self, s: Tensor, threshold: float) -> Bool[Tensor, "B T"]:
-        stays = s >= threshold
-        if self.training and self.depth.exploration:
-            stays = stays | (torch.rand_like(s) < self.depth.exploration)
-        return stays
-
-    def _finished(self, alive: Bool[Tensor, "B T"]) -> bool:
+    def _leave(self, ledger: _Ledger, p: Tensor, rehearsal: Rehearsal | None) -> bool:
+        """Let those go who are done; whether nobody is left."""
         if self._by_batch:
-            return bool(alive.float().mean() <= BATCH_EXIT_SHARE)
-        return not bool(alive.any())
+            ledger.leave_together(p)
+            return bool(ledger.alive.float().mean() <= BATCH_EXIT_SHARE)
+        ledger.leave(
+            p, rehearsal.exploration if rehearsal else 0.0, rehearsal is not None and rehearsal.audited
+        )
+        return not bool(ledger.alive.any())
 
     def _limits(self, effort: Effort) -> tuple[int, bool]:
         """How many passes at most, and whether everyone runs them all."""
@@ -179,7 +237,11 @@ class AdaptiveLayer(nn.Module):
                     f"{asked} passes were asked for; this model runs 1 to {limit} in each layer.",
                     f"Choose a number from 1 to {limit}.",
                 )
-        if effort.threshold is not None and self.gate is None:
+        if effort.readout is not None and effort.readout not in READOUTS:
+            raise ConfigError(
+                f"There is no readout {effort.readout!r}.", f"There are: {', '.join(READOUTS)}."
+            )
+        if effort.threshold is not None and self.gate is None and effort.readout is None:
             raise ConfigError(
                 "A threshold was asked for, but this model runs a fixed number of passes and has no gates.",
                 "Leave the threshold out, or use a run whose model.depth.halting is token.",
@@ -191,7 +253,7 @@ class AdaptiveLayer(nn.Module):
             )
         if effort.forced_passes is not None:
             return effort.forced_passes, True
-        return min(limit, effort.max_passes or limit), self.gate is None
+        return min(limit, effort.max_passes or limit), self.gate is None and effort.readout is None
 
     def _queries(
         self, state: Tensor, kv: KeyValues | None, visibility: Visibility, cache: tuple[Cache, int] | None
@@ -218,29 +280,30 @@ class AdaptiveLayer(nn.Module):
         return (update if scale == 1.0 else scale * update), loss
 
     def _continue(
-        self,
-        index: int,
-        state: Tensor,
-        before: Tensor,
-        update: Tensor,
-        previous: Tensor | None,
-        queries: Tensor,
-        kv: KeyValues,
-        visibility: Visibility,
-        forced: bool,
+        self, update: Update, effort: Effort, queries: Tensor, kv: KeyValues, visibility: Visibility
     ) -> Float[Tensor, "B T"]:
+        if effort.readout is not None:
+            return read_out(effort.readout, update)
         assert self.gate is not None
         seen = None
         if self.gate.uses_attention:
             still = KeyValues(kv.keys.detach(), kv.values.detach())
             seen = self.attention.statistics(queries.detach(), still, visibility)
-        p = self.gate(index, state, before, update, previous, seen)
-        if self.training:
-            p = p.clamp(max=self.depth.ceiling)
-            if not forced:
-                # The value is held at the floor, the gradient is not: a closed gate can still be opened.
-                p = p + (p.clamp(min=self.depth.floor) - p).detach()
+        p = self.gate(update, seen).sigmoid()
+        if effort.training is not None:
+            # The value is held at the floor, the gradient is not: a closed gate can still be opened.
+            p = p.clamp(max=effort.training.ceiling)
+            p = p + (p.clamp(min=effort.training.floor) - p).detach()
         return p
+
+    @torch.no_grad()
+    def _entropy(
+        self, queries: Tensor, kv: KeyValues, visibility: Visibility, rows: int
+    ) -> Float[Tensor, "rows T"] | None:
+        if rows == 0:
+            return None
+        few = KeyValues(kv.keys[:rows], kv.values[:rows])
+        return self.attention.statistics(queries[:rows], few, visibility.first_rows(rows)).entropy
 
     def pass_flops(self, context: float, *, first: bool) -> float:
         """FLOPs per token of the first pass or of a later one, its gate included, without attention statistics.

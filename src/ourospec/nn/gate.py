@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -11,11 +12,75 @@ from torch import Tensor, nn
 
 from ourospec.nn.attention import AttentionStatistics
 
+READOUTS = {
+    "update": "min(1, 2δ/(1 + δ)), δ = ‖dh‖/‖h‖: go on while passes still change the state",
+    "direction": "(1 − cos(dh, dh_previous))/2 from the second pass on: leave when updates point one way",
+    "second_difference": "‖dh − dh_previous‖/(‖dh‖ + ‖dh_previous‖) from the second pass on: leave when they repeat",
+}
+"""Exits without a learned gate: statistics of the update that decide in its place, each a factor of the survival."""
+
 Feature = Literal["state", "update", "direction", "second_difference", "entropy", "top_mass", "agreement"]
 ATTENTION_FEATURES: frozenset[str] = frozenset(AttentionStatistics._fields)
 STATE_WIDTH = 16
 PASS_WIDTH = 16
 HIDDEN = 32
+
+
+class Update:
+    """What a pass did to the tokens: all that a gate may look at, without gradients.
+
+    Args:
+        index: passes before this one, from 0.
+        state: [*rows, D], the normed state that the pass read.
+        h: [*rows, D], the state before the update.
+        change: [*rows, D], what the pass adds to it, already scaled.
+        previous: the update of the pass before, None in the first.
+    """
+
+    def __init__(self, index: int, state: Tensor, h: Tensor, change: Tensor, previous: Update | None) -> None:
+        self.index, self.state, self.h, self.change = index, state.detach(), h.detach(), change.detach()
+        # One step back is enough; holding on to more would keep all states of the layer in memory.
+        self.previous = None if previous is None else (previous.change, previous.step)
+
+    @cached_property
+    def size(self) -> Float[Tensor, "*rows"]:
+        """‖h‖."""
+        return self._norm(self.h).add_(1e-8)
+
+    @cached_property
+    def step(self) -> Float[Tensor, "*rows"]:
+        """‖dh‖."""
+        return self._norm(self.change)
+
+    @property
+    def relative(self) -> Float[Tensor, "*rows"]:
+        """‖dh‖/‖h‖, at most 10."""
+        return (self.step / self.size).clamp(max=10.0)
+
+    @cached_property
+    def turning(self) -> tuple[Tensor, Tensor]:
+        """cos(dh, dh_previous) and ‖dh − dh_previous‖/(‖dh‖ + ‖dh_previous‖); 0 and 1 in the first pass."""
+        if self.previous is None:
+            return torch.zeros_like(self.step), torch.ones_like(self.step)
+        change, before = self.previous
+        product = (self.change.to(self.step.dtype) * change.to(self.step.dtype)).sum(-1)
+        # ‖a − b‖² = ‖a‖² + ‖b‖² − 2ab needs no further pass over the rows.
+        apart = (self.step**2 + before**2 - 2 * product).clamp(min=0).sqrt()
+        return product / (self.step * before + 1e-8), apart / (self.step + before + 1e-8)
+
+    @staticmethod
+    def _norm(x: Tensor) -> Tensor:
+        return torch.linalg.vector_norm(x, dim=-1, dtype=torch.promote_types(x.dtype, torch.float32))
+
+
+def read_out(name: str, update: Update) -> Float[Tensor, "*rows"]:
+    """A continue probability without a learned gate, between 0 and 1; see READOUTS."""
+    if name == "update":
+        return (update.relative / (1 + update.relative)).mul(2).clamp(max=1)
+    direction, second = update.turning
+    if update.previous is None:
+        return torch.ones_like(direction)
+    return (1 - direction) / 2 if name == "direction" else second
 
 
 class ContinueGate(nn.Module):
@@ -51,45 +116,27 @@ class ContinueGate(nn.Module):
         self.output.weight.normal_(std=0.1 * HIDDEN**-0.5)
         self.output.bias.fill_(self.bias)
 
-    def forward(
-        self,
-        index: int,
-        state: Float[Tensor, "*rows D"],
-        h: Float[Tensor, "*rows D"],
-        update: Float[Tensor, "*rows D"],
-        previous: Float[Tensor, "*rows D"] | None,
-        attention: AttentionStatistics | None,
-    ) -> Float[Tensor, "*rows"]:
-        """The probability of another pass.
-
-        Args:
-            index: passes before this one, from 0.
-            state: the normed state that the pass read.
-            h: the state before the update.
-            update: what the pass adds to it, already scaled.
-            previous: the update of the pass before, None in the first.
-        """
+    def forward(self, update: Update, attention: AttentionStatistics | None = None) -> Float[Tensor, "*rows"]:
+        """The logit of the probability of another pass."""
+        h = update.h
         with torch.autocast(h.device.type, enabled=False):
             wide = torch.promote_types(h.dtype, torch.float32)
-            with torch.no_grad():
-                size = torch.linalg.vector_norm(h, dim=-1, dtype=wide).add_(1e-8)
-                step = torch.linalg.vector_norm(update, dim=-1, dtype=wide)
-                scalars = self._scalars(size, step, update, previous, attention)
             # The first layer is linear, so the pass embedding and each group of features enter as a sum.
-            hidden = F.linear(self.pass_embedding[index].to(wide), self._columns("pass").to(wide))
+            hidden = F.linear(self.pass_embedding[update.index].to(wide), self._columns("pass").to(wide))
             hidden = hidden + self.hidden.bias.to(wide)
             if self.scalars:
-                stacked = torch.stack([scalars[name] for name in self.scalars], dim=-1)
+                values = self._scalars(update, attention)
+                stacked = torch.stack([values[name] for name in self.scalars], dim=-1)
                 hidden = hidden + F.linear(stacked.to(wide), self._columns("scalars").to(wide))
             if "state" in self.features:
-                hidden = hidden + self._see(state.detach(), update.detach(), size, wide)
+                hidden = hidden + self._see(update, wide)
             logit = F.linear(F.gelu(hidden), self.output.weight.to(wide), self.output.bias.to(wide))
-            return logit.squeeze(-1).sigmoid()
+            return logit.squeeze(-1)
 
-    def _see(self, state: Tensor, update: Tensor, size: Tensor, wide: torch.dtype) -> Tensor:
-        seen = F.linear(state, self.see_state.weight.to(state.dtype)).to(wide)
-        relative = F.linear(update, self.see_update.weight.to(update.dtype)).to(wide)
-        relative = relative * (update.shape[-1] ** 0.5 / size)[..., None]
+    def _see(self, update: Update, wide: torch.dtype) -> Tensor:
+        seen = F.linear(update.state, self.see_state.weight.to(update.state.dtype)).to(wide)
+        relative = F.linear(update.change, self.see_update.weight.to(update.change.dtype)).to(wide)
+        relative = relative * (update.change.shape[-1] ** 0.5 / update.size)[..., None]
         return F.linear(seen + relative, self._columns("state").to(wide))
 
     def _columns(self, group: str) -> Tensor:
@@ -102,26 +149,11 @@ class ContinueGate(nn.Module):
         }
         return self.hidden.weight[:, spans[group]]
 
-    def _scalars(
-        self,
-        size: Tensor,
-        step: Tensor,
-        update: Tensor,
-        previous: Tensor | None,
-        attention: AttentionStatistics | None,
-    ) -> dict[str, Tensor]:
-        values = {"update": (step / size).clamp(max=10.0)}
-        if attention is not None:
-            values |= attention._asdict()
-        if previous is None:
-            return values | {"direction": torch.zeros_like(step), "second_difference": torch.ones_like(step)}
-        before = torch.linalg.vector_norm(previous, dim=-1, dtype=step.dtype)
-        product = (update.to(step.dtype) * previous.to(step.dtype)).sum(-1)
-        # ‖a − b‖² = ‖a‖² + ‖b‖² − 2ab needs no further pass over the rows.
-        apart = (step**2 + before**2 - 2 * product).clamp(min=0).sqrt()
-        values["direction"] = product / (step * before + 1e-8)
-        values["second_difference"] = apart / (step + before + 1e-8)
-        return values
+    @torch.no_grad()
+    def _scalars(self, update: Update, attention: AttentionStatistics | None) -> dict[str, Tensor]:
+        direction, second = update.turning
+        values = {"update": update.relative, "direction": direction, "second_difference": second}
+        return values if attention is None else values | attention._asdict()
 
     def flops_per_row(self) -> int:
         """Of one call, without the attention statistics."""

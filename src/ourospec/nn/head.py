@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ourospec.nn.cross_entropy import linear_cross_entropy
+from ourospec.nn.cross_entropy import linear_cross_entropy, token_nll_and_entropy
 from ourospec.nn.norm import RMSNorm
 
 
@@ -24,6 +24,13 @@ class Head(nn.Module):
     def loss(self, states: Float[Tensor, "B T D"], targets: Int[Tensor, "B T"]) -> Float[Tensor, ""]:
         """Σ −ln p(target) over the targets that are at least 0, in nats; states come after the norm."""
         return linear_cross_entropy(states.flatten(0, 1), self.rows.weight, targets.flatten())
+
+    def judge(
+        self, states: Float[Tensor, "B T D"], targets: Int[Tensor, "B T"]
+    ) -> tuple[Float[Tensor, "B T"], Float[Tensor, "B T"]]:
+        """Of each position, without gradients: −ln p(target), 0 where the target is below 0, and the entropy of p."""
+        nll, entropy = token_nll_and_entropy(states.flatten(0, 1), self.rows.weight, targets.flatten())
+        return nll.view(targets.shape), entropy.view(targets.shape)
 
     def logits(self, states: Float[Tensor, "*rows D"]) -> Float[Tensor, "*rows V"]:
         """In at least float32."""

@@ -25,12 +25,12 @@ class TextBatch(Protocol):
 class NextToken:
     """Σ −ln p(token | tokens before it in its document), plus the model's own auxiliary losses.
 
-    Families extend it by overriding `effort` (how long the model may think now) and `extra` (what else is
-    paid for, and what is reported).
+    Families extend it by overriding `effort` (how long the model may think now), `training_effort` (the same while it
+    is trained) and `extra` (what else is paid for, and what is reported).
     """
 
     def __call__(self, model: Any, batch: TextBatch, carry: Any, clock: Clock) -> Step:
-        output: Output = model(batch.tokens, batch.documents, effort=self.effort(clock))
+        output: Output = model(batch.tokens, batch.documents, effort=self.training_effort(clock))
         nats = model.head.loss(output.states, batch.targets)
         bits = nats.detach() / math.log(2)
         metrics = {
@@ -41,22 +41,28 @@ class NextToken:
         if output.aux_loss is not None:
             metrics["aux_loss"] = Mean(output.aux_loss.detach(), 1)
             loss = loss + output.aux_loss * batch.num_targets
-        cost, reported = self.extra(output, clock)
+        cost, reported = self.extra(model, batch, output, clock)
         if cost is not None:
             loss = loss + cost * batch.num_targets
         return Step(loss, batch.num_targets, metrics | reported, carry)
 
     def effort(self, clock: Clock) -> Effort | None:
-        """How long the model may think at this point of the run; None leaves it to the model."""
+        """How long the model may think when it is used at this point of the run; None leaves it to the model."""
         del clock
         return None
 
-    def extra(self, output: Output, clock: Clock) -> tuple[Tensor | None, dict[str, Mean]]:
+    def training_effort(self, clock: Clock) -> Effort | None:
+        """As `effort`, and what training does besides."""
+        return self.effort(clock)
+
+    def extra(
+        self, model: Any, batch: TextBatch, output: Output, clock: Clock
+    ) -> tuple[Tensor | None, dict[str, Mean]]:
         """A further cost in nats per target, or None, and further metrics."""
-        del output, clock
+        del model, batch, output, clock
         return None, {}
 
-    def update(self, metrics: Mapping[str, Any], clock: Clock) -> Mapping[str, float]:
+    def update(self, metrics: Mapping[str, Any], clock: Clock) -> Mapping[str, Any]:
         """Nothing to learn from the metrics."""
         del metrics, clock
         return {}

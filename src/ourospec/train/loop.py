@@ -233,8 +233,8 @@ class _Training:
         seconds = time.perf_counter() - began
         state.seconds += seconds
         event: dict[str, Any] = {
-            **reading.metrics,
-            **own,
+            # What the objective answers with None was for its own use, or means nothing in this step.
+            **{name: value for name, value in {**reading.metrics, **own}.items() if value is not None},
             "loss": reading.loss,
             "lr": rate,
             "lr_phase": phase(state.step - 1, job.optim, job.train.steps),

@@ -39,7 +39,8 @@ class Reading:
     grad_norm: float
     """Euclidean norm of the whole gradient, before clipping."""
     num_targets: int
-    metrics: dict[str, float | list[float]]
+    metrics: dict[str, Any]
+    """Numbers, and nested lists of them."""
 
 
 def accumulate(
@@ -94,13 +95,22 @@ def look(totals: Totals, gradients: Iterable[Tensor]) -> Reading:
     values += [mean.total / mean.weight for mean in totals.metrics.values()]
     packed = torch.cat([value.reshape(-1).to(norm.device, torch.float32) for value in values])
     numbers = packed.tolist()
-    metrics: dict[str, float | list[float]] = {}
+    metrics: dict[str, Any] = {}
     start = 2
     for name, value in zip(totals.metrics, values[2:], strict=True):
-        part = numbers[start : start + value.numel()]
-        metrics[name] = part if value.ndim else part[0]
+        metrics[name] = _shaped(numbers[start : start + value.numel()], value.shape)
         start += value.numel()
     return Reading(numbers[0], numbers[1], totals.num_targets, metrics)
+
+
+def _shaped(numbers: list[float], shape: torch.Size) -> Any:
+    """The numbers of a tensor as nested lists; those of a scalar as a number."""
+    if not shape:
+        return numbers[0]
+    if len(shape) == 1:
+        return numbers
+    each = len(numbers) // shape[0]
+    return [_shaped(numbers[i * each : (i + 1) * each], shape[1:]) for i in range(shape[0])]
 
 
 def refuse_divergence(reading: Reading, clock: Clock, last_checkpoint: str) -> None:

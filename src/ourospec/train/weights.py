@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from safetensors.torch import load_file
 from torch import Tensor
@@ -12,7 +14,7 @@ from torch import Tensor
 from ourospec.errors import ResourceError
 from ourospec.runs import RunDirectory
 from ourospec.train.checkpoint import AVERAGE, RECORD, WEIGHTS, all_damaged, list_checkpoints
-from ourospec.train.manifest import Damaged, check_files, read_manifest
+from ourospec.train.manifest import Damaged, Manifest, check_files, read_manifest
 
 
 class WeightsOrigin(NamedTuple):
@@ -29,8 +31,12 @@ class WeightsOrigin(NamedTuple):
     """Whether these are the averaged weights."""
     data: str
     """Fingerprint of the training data and its order."""
+    objective: Mapping[str, Any]
+    """State of the objective: a price, say."""
     skipped: tuple[str, ...]
     """What was wrong with newer checkpoints, if anything."""
+    digest: str
+    """Of the files that the weights were read from: changes with any of them."""
 
 
 def load_weights(run: RunDirectory) -> tuple[dict[str, Tensor], WeightsOrigin]:
@@ -67,7 +73,9 @@ def load_weights(run: RunDirectory) -> tuple[dict[str, Tensor], WeightsOrigin]:
             record["seconds"],
             averaged,
             manifest.data,
+            record["objective"],
             tuple(skipped),
+            _digest(manifest, AVERAGE if averaged else WEIGHTS),
         )
         return tensors, origin
     if list_checkpoints(run) != folders:
@@ -79,3 +87,9 @@ def load_weights(run: RunDirectory) -> tuple[dict[str, Tensor], WeightsOrigin]:
         f"{run.path} has no checkpoint yet.",
         "Let the training come to its first save (train.save_every steps), or interrupt it with Ctrl-C: it saves.",
     )
+
+
+def _digest(manifest: Manifest, name: str) -> str:
+    # An average has what is averaged; the rest (buffers) comes from the weights.
+    both = manifest.files[WEIGHTS].sha256 + manifest.files[name].sha256
+    return hashlib.sha256(both.encode()).hexdigest()

@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ourospec.config import Config
-from ourospec.contracts import Effort, Output
+from ourospec.contracts import Effort, Output, Rehearsal
 from ourospec.errors import ConfigError
 from ourospec.nn.attention import AttentionConfig, Cache
 from ourospec.nn.cost import ModelCost, matmul_flops
@@ -75,6 +75,13 @@ class Baton(nn.Module):
             previous = previous * same[..., None]
         return x + self.strength.sigmoid() * previous
 
+    @torch.no_grad()
+    def readings(self, x: Float[Tensor, "B T D"]) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+        """RMS of what is handed on over that of what receives it, and the mean of σ(λ); x before the baton."""
+        gate = self.strength.sigmoid()
+        handed = (gate * x[:, :-1]).float().square().mean().sqrt()
+        return handed / (x[:, 1:].float().square().mean().sqrt() + 1e-6), gate.mean()
+
 
 class AdaptiveLM(nn.Module):
     """Embedding, baton, L adaptive layers, norm, head; a contracts.LanguageModel.
@@ -121,7 +128,7 @@ class AdaptiveLM(nn.Module):
         losses: list[Tensor] = []
         for index, layer in enumerate(self.layers):
             slot = (cache, index) if cache is not None else None
-            x, trace, loss = layer(x, visibility, effort or Effort(), slot)
+            x, trace, loss = layer(x, visibility, (effort or Effort()).in_layer(index), slot)
             traces.append(trace)
             if loss is not None:
                 losses.append(loss)
@@ -129,6 +136,49 @@ class AdaptiveLM(nn.Module):
             cache.advance(tokens.shape[1])
         aux = torch.stack(losses).sum() if losses else None
         return Output(self.head.norm(x), torch.stack([t.passes for t in traces]), tuple(traces), aux)
+
+    def probe_gain(
+        self,
+        tokens: Int[Tensor, "B T"],
+        documents: Int[Tensor, "B T"] | None,
+        targets: Int[Tensor, "B T"],
+        layer: int,
+        passes: int,
+        effort: Effort | None = None,
+    ) -> tuple[Float[Tensor, "B T"], Float[Tensor, "B T"]]:
+        """What one more pass of one layer is worth to each token, and what its gate says of that.
+
+        Args:
+            targets: the tokens that follow; below 0 for none.
+            layer: by its number from 0.
+            passes: after which every token of the layer stops, and in the comparison runs one more.
+            effort: how the other layers decide; None as trained.
+
+        Returns:
+            The fall of −ln p(target) in nats (0 where there is no target), without gradient; and the logit of the gate
+            after pass `passes`, with the gate's own.
+        """
+        effort = (effort or Effort())._replace(training=None)
+        probed = self.layers[layer]
+        with torch.no_grad():
+            visibility = look(tokens, documents, None, self.max_length)
+            x = self.embedding(tokens)
+            if self.baton is not None:
+                x = self.baton(x, documents, None)
+            for below in self.layers[:layer]:
+                x = below(x, visibility, effort)[0]
+            stopped = probed(x, visibility, Effort(forced_passes=passes))[0]
+        more = Effort(forced_passes=passes + 1, training=Rehearsal())
+        continued, trace, _ = probed(x, visibility, more)
+        with torch.no_grad():
+            both = torch.cat([stopped, continued.detach()])
+            twice = documents.repeat(2, 1) if documents is not None else None
+            visibility = look(tokens.repeat(2, 1), twice, None, self.max_length)
+            for above in self.layers[layer + 1 :]:
+                both = above(both, visibility, effort)[0]
+            nll = self.head.judge(self.head.norm(both), targets.repeat(2, 1))[0]
+            gain = nll[: len(tokens)] - nll[len(tokens) :]
+        return gain, torch.logit(trace.gates[passes - 1], eps=1e-6)
 
     def logits(self, states: Float[Tensor, "*rows D"]) -> Float[Tensor, "*rows V"]:
         """In at least float32."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field
@@ -10,65 +12,181 @@ from torch import Tensor
 
 from ourospec.config import Config
 from ourospec.contracts import Clock, Effort, Mean, Output
-from ourospec.nn.depth import LayerTrace
-from ourospec.nn.next_token import NextToken
+from ourospec.families.adaptive_lm import credit
+from ourospec.families.adaptive_lm.credit import CouponConfig, CreditConfig, GainConfig
+from ourospec.families.adaptive_lm.economy import DualAscentConfig, PriceConfig, open_market
+from ourospec.families.adaptive_lm.readings import depth_metrics, derive
+from ourospec.families.adaptive_lm.schedule import Schedule
+from ourospec.nn.depth import DepthConfig, LayerTrace
+from ourospec.nn.next_token import NextToken, TextBatch
+
+INTERNAL = frozenset({"bid", "bid_square", "layer_p_square", "layer_p_all"})
+"""Metrics that only serve to derive others."""
 
 
-class PlainDepth(Config):
-    """The plain recipe: passes are forced at first, then the gates are free under a constant price."""
+class DepthObjective(Config):
+    """How depth is trained: when what begins, what a pass costs, and how the gates learn whether it is worth it."""
 
-    forced_passes: Annotated[int, Field(ge=0)] = 2
-    """Passes that every token runs during the warm-up; 0 for no warm-up."""
-    forced_fraction: Annotated[float, Field(ge=0, le=1)] = 0.25
-    """Share of the run that the warm-up takes; 1 trains a model of fixed depth."""
-    price: Annotated[float, Field(ge=0)] = 0.01
-    """Nats per target that one more executed pass in every layer costs, once the gates are free."""
+    schedule: Schedule = Schedule()
+    """Warm-up, clamps, audits, the start of the price."""
+    price: PriceConfig = DualAscentConfig()
+    """How the price is found."""
+    credit: CreditConfig = GainConfig()
+    """How the gates learn."""
+    watched_share: Annotated[float, Field(ge=0, le=1)] = 0.25
+    """Share of the rows that are looked at twice: to measure gains, and what the passes improved."""
 
 
 class AdaptiveObjective(NextToken):
-    """Next-token loss + price · mean executed passes, billed per token and layer.
+    """Next-token loss, the bill for the passes, and the lesson for the gates; a market that holds the budget.
 
-    The bill is the executed depth; its gradient is the soft depth's (LayerTrace.priced_passes).
+    Every random choice is a pure function of the step or drawn from the global generators, and the market's state is
+    in `state_dict`: a resumed run goes on bit for bit.
     """
 
-    def __init__(self, config: PlainDepth, max_passes: int) -> None:
-        self.config, self.max_passes = config, max_passes
+    def __init__(self, config: DepthObjective, depth: DepthConfig, layers: int) -> None:
+        self.config, self.depth, self.layers = config, depth, layers
+        self.market = open_market(config.price)
+        self.gated = depth.halting != "fixed" and depth.max_passes > 1
 
-    def forced(self, clock: Clock) -> bool:
-        """Whether this step still belongs to the warm-up."""
-        warming = self.config.forced_fraction == 1 or clock.fraction < self.config.forced_fraction
-        return bool(self.config.forced_passes) and warming
+    @property
+    def price(self) -> float:
+        """Nats per pass."""
+        return self.market.price
+
+    def set_price(self, price: float) -> float:
+        """Override the price; returns it as far as floor and ceiling allow."""
+        return self.market.set(price)
 
     def effort(self, clock: Clock) -> Effort | None:
-        if not self.forced(clock):
-            return None
-        return Effort(forced_passes=min(self.config.forced_passes, self.max_passes))
+        """As the model is used at this point of the run."""
+        schedule = self.config.schedule
+        forcing = schedule.forcing(clock, self.depth.max_passes)
+        if forcing is not None or not self.gated:
+            return forcing
+        if isinstance(self.config.credit, GainConfig):
+            return Effort(threshold=credit.survival_threshold(self.config.credit, self.price))
+        threshold = schedule.threshold(clock, self.depth.threshold)
+        return None if threshold is None else Effort(threshold=threshold)
 
-    def extra(self, output: Output, clock: Clock) -> tuple[Tensor | None, dict[str, Mean]]:
+    def training_effort(self, clock: Clock) -> Effort | None:
+        effort = self.effort(clock) or Effort()
+        watched = 1 if clock.step % 10 == 0 and self.gated else 0
+        return effort._replace(training=self.config.schedule.rehearsal(clock, self.layers, watched))
+
+    def extra(
+        self, model: Any, batch: TextBatch, output: Output, clock: Clock
+    ) -> tuple[Tensor | None, dict[str, Mean]]:
         traces: tuple[LayerTrace, ...] = output.trace
+        metrics = depth_metrics(traces, self.depth.max_passes, self.depth.weight)
+        if output.aux_loss is not None:
+            calls = sum(len(trace.survival) for trace in traces)
+            metrics["aux_per_call"] = Mean(output.aux_loss.detach() / calls, 1)
+        if not self.gated:
+            return None, metrics
+        rows = (
+            max(1, round(self.config.watched_share * len(batch.tokens))) if self.config.watched_share else 0
+        )
         cost = None
-        if not self.forced(clock):
-            cost = self.config.price * torch.stack([t.priced_passes.mean() for t in traces]).mean()
-        return cost, depth_metrics(output.passes, traces, self.max_passes)
+        if self.config.schedule.priced(clock):
+            improvement, measured = self._improvement(model, batch, output, rows, clock)
+            metrics |= measured
+            bill = credit.bill(self.config.credit, self.market, traces, improvement, self.depth.max_passes)
+            cost = bill.net
+            for name, value in (("", bill.net), ("_raw", bill.raw), ("_reward", bill.reward)):
+                metrics[f"ponder{name}"] = Mean(value.detach() * batch.num_targets, batch.num_targets)
+        if isinstance(self.config.credit, GainConfig) and rows and not self.config.schedule.hard_kill:
+            lesson = credit.teach_gains(
+                self.config.credit, model, *self._rows(batch, rows), clock, self.effort(clock)
+            )
+            cost = lesson.loss if cost is None else cost + lesson.loss
+            loss = Mean(lesson.loss.detach() * batch.num_targets, batch.num_targets)
+            metrics |= {"gate_loss": loss, **lesson.metrics}
+        if model.baton is not None and rows:
+            ratio, strength = model.baton.readings(model.embedding(batch.tokens[:rows]).detach())
+            metrics |= {"baton_ratio": Mean(ratio, 1), "baton_gate": Mean(strength.detach(), 1)}
+        return cost, metrics
 
+    def _rows(self, batch: TextBatch, rows: int) -> tuple[Tensor, Tensor, Tensor | None]:
+        documents = batch.documents[:rows] if batch.documents is not None else None
+        return batch.tokens[:rows], batch.targets[:rows], documents
 
-@torch.no_grad()
-def depth_metrics(passes: Tensor, traces: tuple[LayerTrace, ...], max_passes: int) -> dict[str, Mean]:
-    """Where the passes went. passes [L, B, T]; vectors are [max_passes] or [L]."""
-    ran = torch.stack([(passes == k).float().mean() for k in range(1, max_passes + 1)])
-    survival = torch.stack([_mean_survival(trace, max_passes) for trace in traces]).mean(0)
-    metrics = {
-        "mean_passes": passes.float().mean(),
-        "passes_by_layer": passes.float().mean((1, 2)),
-        "depth_histogram": ran,
-        "survival": survival,
-    }
-    if traces[0].gates:
-        metrics["gate"] = torch.stack([trace.gates[0].mean() for trace in traces]).mean()
-    tokens = passes[0].numel()
-    return {name: Mean(value * tokens, tokens) for name, value in metrics.items()}
+    def _improvement(
+        self, model: Any, batch: TextBatch, output: Output, rows: int, clock: Clock
+    ) -> tuple[Tensor | None, dict[str, Mean]]:
+        """ΔCE of the step, as the coupon wants it, and ΔCE and ΔH of the watched rows."""
+        config = self.config.credit
+        if isinstance(config, CouponConfig) and config.reference == "last_layer":
+            return self._last_layer_improvement(model, batch, output)
+        if not rows:
+            return None, {}
+        tokens, targets, documents = self._rows(batch, rows)
+        cheaper = Effort(forced_passes=1)
+        if self.config.schedule.audited_layer(clock, self.layers) is not None:
+            cheaper = self.effort(clock) or Effort()
+        with torch.no_grad():
+            states = model(tokens, documents, effort=cheaper).states
+            nll, entropy = model.head.judge(states, targets)
+            nll_run, entropy_run = model.head.judge(output.states[:rows].detach(), targets)
+            counted = targets >= 0
+            number = counted.sum()
+            improvement = (nll - nll_run).sum()
+            change = ((entropy_run - entropy) * counted).sum()
+        metrics = {"delta_ce": Mean(improvement, number), "delta_h": Mean(change, number)}
+        return improvement / number.clamp(min=1), metrics
 
+    def _last_layer_improvement(
+        self, model: Any, batch: TextBatch, output: Output
+    ) -> tuple[Tensor, dict[str, Mean]]:
+        """The documentation's: the head on the last layer's first pass. Un-detached, it scales the text's gradient."""
+        config = self.config.credit
+        assert isinstance(config, CouponConfig)
+        number = max(batch.num_targets, 1)
+        first = output.trace[-1].first
+        with torch.no_grad():
+            nll, entropy = model.head.judge(model.head.norm(first), batch.targets)
+            _, entropy_run = model.head.judge(output.states.detach(), batch.targets)
+            change = ((entropy_run - entropy) * (batch.targets >= 0)).sum()
+        states = output.states.detach() if config.detached else output.states
+        improvement = (nll.sum() - model.head.loss(states, batch.targets)) / number
+        metrics = {
+            "delta_ce": Mean(improvement.detach() * number, number),
+            "delta_h": Mean(change, number),
+        }
+        return improvement, metrics
 
-def _mean_survival(trace: LayerTrace, max_passes: int) -> Tensor:
-    means = torch.stack([s.mean() for s in trace.survival])
-    return torch.nn.functional.pad(means, (0, max_passes - len(trace.survival)))
+    def update(self, metrics: Mapping[str, Any], clock: Clock) -> Mapping[str, Any]:
+        """Derive what follows from the metrics, and let the market hear of a step that the gates decided."""
+        now = Clock(clock.step - 1, clock.total)
+        schedule, market = self.config.schedule, self.market
+        kind = schedule.kind(now, self.layers)
+        effort = self.effort(now) or Effort()
+        read: dict[str, Any] = {
+            "step_kind": kind,
+            "price": market.price,
+            "threshold": self.depth.threshold if effort.threshold is None else effort.threshold,
+            **derive(metrics, market.price if schedule.priced(now) else 0.0, self.depth.max_passes),
+        }
+        if kind == "audit":
+            read["audit_layer"] = schedule.audited_layer(now, self.layers)
+        if kind != "forced" and schedule.priced(now) and self.gated:
+            depth = metrics["expected_passes" if market.uses_soft_depth else "wanted_passes"]
+            if kind == "policy" and math.isfinite(depth):
+                if market.target is not None:
+                    read["control_error"] = depth - market.target
+                market.update(depth, credit.scale(self.config.credit, metrics))
+        read |= {"price_next": market.price, "deadband": market.deadband}
+        read["deadband_steps"] = market.deadband_steps
+        if market.target is not None:
+            read["target_passes"] = market.target
+        hidden = dict.fromkeys(INTERNAL)
+        if kind == "forced":
+            hidden |= {"wanted_passes": None, "layer_wanted": None, "near_floor": None}
+        return {**hidden, **read}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The market's."""
+        return self.market.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.market.load_state_dict(state)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from ourospec.families.adaptive_lm.credit import CouponConfig, NoCreditConfig
+from ourospec.families.adaptive_lm.economy import ConstantPriceConfig, DualAscentConfig
 from ourospec.families.adaptive_lm.model import AdaptiveConfig
-from ourospec.families.adaptive_lm.objective import PlainDepth
+from ourospec.families.adaptive_lm.objective import DepthObjective
 from ourospec.families.adaptive_lm.recipe import AdaptiveRecipe
+from ourospec.families.adaptive_lm.schedule import Schedule
 from ourospec.families.terms import OURO_100M, SMALL, SMOKE, TINY
 from ourospec.nn.attention import AttentionConfig
 from ourospec.nn.depth import DepthConfig
@@ -24,10 +27,10 @@ def smoke() -> AdaptiveRecipe:
             layers=2,
             attention=AttentionConfig(heads=4),
             mlp_hidden=64,
-            depth=DepthConfig(max_passes=3, gate_bias=0.0),
+            depth=DepthConfig(max_passes=3, threshold=0.5, gate_bias=0.0, weight="full"),
             max_length=64,
         ),
-        objective=PlainDepth(),
+        objective=DepthObjective(),
     )
 
 
@@ -43,10 +46,10 @@ def tiny() -> AdaptiveRecipe:
             layers=4,
             attention=AttentionConfig(heads=4),
             mlp_hidden=704,
-            depth=DepthConfig(max_passes=3, gate_bias=0.0),
+            depth=DepthConfig(max_passes=3, threshold=0.5, gate_bias=0.0, weight="full"),
             max_length=256,
         ),
-        objective=PlainDepth(forced_fraction=0.4, price=0.02),
+        objective=DepthObjective(),
     )
 
 
@@ -87,7 +90,11 @@ def ouro_100m() -> AdaptiveRecipe:
             vocab_size=50_272,
             max_length=512,
         ),
-        objective=PlainDepth(forced_passes=2, forced_fraction=0.08),
+        objective=DepthObjective(
+            schedule=Schedule(forced_until=0.08, price_from=0.12, ceiling_until=0.4),
+            price=DualAscentConfig(start=1e-4, floor=1e-4, ceiling=5e-2),
+            credit=CouponConfig(),
+        ),
     )
 
 
@@ -129,7 +136,12 @@ def fixed(base: AdaptiveRecipe, passes: int) -> AdaptiveRecipe:
         update={
             "name": f"{base.name}_fixed_{passes}",
             "model": base.model.model_copy(update={"depth": depth}),
-            "objective": PlainDepth(forced_passes=0, forced_fraction=0.0, price=0.0),
+            "objective": DepthObjective(
+                schedule=Schedule(forced_passes=0, forced_until=0.0, price_from=0.0, audit_share=0.0),
+                price=ConstantPriceConfig(price=0.0),
+                credit=NoCreditConfig(),
+                watched_share=0.0,
+            ),
         }
     )
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from ourospec.data.tokenizers import Tokenizer
 from ourospec.families.adaptive_lm.model import AdaptiveConfig, AdaptiveLM
-from ourospec.families.adaptive_lm.objective import AdaptiveObjective, PlainDepth
+from ourospec.families.adaptive_lm.objective import AdaptiveObjective, DepthObjective
 from ourospec.nn.next_token import NextToken
 from ourospec.recipe import TextRecipe, token_pieces, vocabulary_rows
 
@@ -20,7 +20,7 @@ class AdaptiveRecipe(TextRecipe):
     """Name of the model family."""
     model: AdaptiveConfig = AdaptiveConfig()
     """The shape of the model."""
-    objective: PlainDepth = PlainDepth()
+    objective: DepthObjective = DepthObjective()
     """How depth is trained."""
 
     def build_model(self, tokenizer: Tokenizer) -> nn.Module:
@@ -28,4 +28,4 @@ class AdaptiveRecipe(TextRecipe):
         return AdaptiveLM(self.model, rows, token_pieces(tokenizer))
 
     def build_objective(self) -> NextToken:
-        return AdaptiveObjective(self.objective, self.model.depth.max_passes)
+        return AdaptiveObjective(self.objective, self.model.depth, self.model.layers)

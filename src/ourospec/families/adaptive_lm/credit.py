@@ -1,0 +1,202 @@
+"""How the gates learn which passes are worth their price, and how the price reaches them.
+
+Letters: B rows, T positions, L layers, K passes at most, R rows that are looked at twice.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, NamedTuple
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from ourospec.config import Config
+from ourospec.contracts import Clock, Mean
+from ourospec.families.adaptive_lm.economy import Controller
+from ourospec.nn.depth import LayerTrace
+
+
+class Bill(NamedTuple):
+    """What the passes cost, in nats per target."""
+
+    net: Tensor
+    """What goes into the loss."""
+    raw: Tensor
+    """Before the reward."""
+    reward: Tensor
+
+
+class Lesson(NamedTuple):
+    """What the gates are taught in a step."""
+
+    loss: Tensor
+    """In nats per target."""
+    metrics: dict[str, Mean]
+
+
+class GainConfig(Config):
+    """The gates foretell gains, and the price decides at which gain a token goes on.
+
+    In every step one gate is put to the test, layers and passes taking turns: on some rows its layer stops after that
+    pass, and on the same rows it runs one more, everything else being equal. What the token's own loss falls by is the
+    gain g, in nats, and the gate's logit is regressed on it: loss = weight · mean (logit − g/τ)²/2, τ = nats_per_logit.
+    A gate so foretells E[g | what it sees]; that of a single token is mostly noise, but a mean is learned from many.
+
+    The price λ is compared with what is foretold: the survival threshold is σ(λ/τ). A change of the price so acts at
+    once, and the price is a real one: nats that the marginal pass is expected to save. Nothing is billed in the loss.
+
+    Idea: the second stage of Ouro's gate training (arXiv 2510.25741, section 3), there for one gate over whole models
+    and on the positive part of the gain; the positive part would pay for noise. Why the gain has to be measured by
+    leaving the pass out, and not by its gradient: docs/log.md.
+    """
+
+    kind: Literal["gain"] = "gain"
+    nats_per_logit: Annotated[float, Field(gt=0)] = 0.05
+    """τ: the gain that a logit of 1 stands for."""
+    weight: Annotated[float, Field(gt=0)] = 0.03
+    """Of the regression in the loss. AdamW makes the gates' steps independent of it; it keeps their share of the
+    gradient's norm, and so their influence on clipping, small."""
+    clip: Annotated[float, Field(gt=0)] = 1.0
+    """Measured gains are clipped to ± so many nats."""
+
+
+class CouponConfig(Config):
+    """Passes are billed by the price; what they improved is deducted: net = relu(raw − η·relu(ΔCE)).
+
+    Ouro-Spec's rule, with the improvement detached and measured against one pass in all layers. What its author ran
+    (`detached False`, `reference last_layer`) multiplies the text's own gradient by 1 + η wherever 0 < coupon < raw,
+    and sees the last layer's passes only.
+    """
+
+    kind: Literal["coupon"] = "coupon"
+    eta: Annotated[float, Field(ge=0)] = 2.0
+    """η: what a nat of improvement is worth."""
+    detached: bool = True
+    """Whether the coupon is a number, or a path for gradients."""
+    reference: Literal["one_pass", "last_layer"] = "one_pass"
+    """What the loss is compared with: a forward with one pass everywhere, or the head on the last layer's first."""
+    price_scale: Annotated[float, Field(gt=0)] = 0.01
+    """A typical price in nats per pass: the controller's steps are in units of it."""
+
+
+class ExplorationConfig(Config):
+    """Passes are billed by the price, less β · the entropy of the pass at which a token leaves.
+
+    The entropy draws the distribution of exits towards the uniform one (the first stage of Ouro's gate training,
+    arXiv 2510.25741, section 3). The exit probabilities of a layer are differences of its survival.
+    """
+
+    kind: Literal["exploration"] = "exploration"
+    beta: Annotated[float, Field(ge=0)] = 0.01
+    """β, nats of loss per nat of entropy."""
+    price_scale: Annotated[float, Field(gt=0)] = 0.01
+    """A typical price in nats per pass: the controller's steps are in units of it."""
+
+
+class NoCreditConfig(Config):
+    """Passes are billed by the price, and that is all: the gates learn from the loss through the survival."""
+
+    kind: Literal["none"] = "none"
+    price_scale: Annotated[float, Field(gt=0)] = 0.01
+    """A typical price in nats per pass: the controller's steps are in units of it."""
+
+
+CreditConfig = Annotated[
+    GainConfig | CouponConfig | ExplorationConfig | NoCreditConfig, Field(discriminator="kind")
+]
+LEAST_SPREAD, GREATEST_SPREAD = 0.05, 5.0
+
+
+def scale(
+    config: GainConfig | CouponConfig | ExplorationConfig | NoCreditConfig, read: Mapping[str, Any]
+) -> float:
+    """The unit of the controller's steps, in nats: the spread of what tokens bid, or a typical price."""
+    if not isinstance(config, GainConfig):
+        return config.price_scale
+    spread = math.sqrt(max(read["bid_square"] - read["bid"] ** 2, 0.0)) if "bid" in read else 1.0
+    return config.nats_per_logit * min(max(spread, LEAST_SPREAD), GREATEST_SPREAD)
+
+
+def survival_threshold(config: GainConfig, price: float) -> float:
+    """σ(λ/τ): where a gate foretells the price, a token is at the threshold."""
+    return 1 / (1 + math.exp(-max(-30.0, min(30.0, price / config.nats_per_logit))))
+
+
+def bill(
+    config: GainConfig | CouponConfig | ExplorationConfig | NoCreditConfig,
+    controller: Controller,
+    traces: tuple[LayerTrace, ...],
+    improvement: Tensor | None,
+    max_passes: int,
+) -> Bill:
+    """What the passes of a step cost.
+
+    Args:
+        improvement: CE of the reference − CE as run, nats per target; None where it was not measured.
+    """
+    if isinstance(config, GainConfig):
+        # Paid by no one in the loss: it is what the price comes to, to be held against what the passes improved.
+        run = torch.stack([trace.passes.float().mean() - 1 for trace in traces]).sum()
+        return Bill(torch.zeros_like(run), controller.price * run, torch.zeros_like(run))
+    if controller.uses_soft_depth:
+        raw = controller.price * torch.stack([_legacy_depth(trace, max_passes) for trace in traces]).sum()
+    else:
+        raw = controller.price * torch.stack([(trace.priced_passes - 1).mean() for trace in traces]).mean()
+    zero = torch.zeros_like(raw.detach())
+    if isinstance(config, CouponConfig) and improvement is not None:
+        reward = config.eta * improvement.clamp(min=0)
+        return Bill((raw - reward).clamp(min=0), raw.detach(), reward.detach())
+    if isinstance(config, ExplorationConfig) and max_passes > 1:
+        reward = config.beta * torch.stack([exit_entropy(trace, max_passes) for trace in traces]).mean()
+        return Bill(raw - reward, raw.detach(), reward.detach())
+    return Bill(raw, raw.detach(), zero)
+
+
+def _legacy_depth(trace: LayerTrace, max_passes: int) -> Tensor:
+    soft = (trace.expected_passes.mean() - 1).clamp(min=0)
+    deepest = (trace.passes.max() - 1).to(soft.dtype)
+    return (0.85 * soft + 0.15 * deepest) / max(max_passes - 1, 1)
+
+
+def exit_entropy(trace: LayerTrace, max_passes: int) -> Tensor:
+    """−Σ_k q_k ln q_k of the exit distribution, mean over tokens, in nats; q_k = s_k − s_(k+1), q_K = s_K.
+
+    s is the product of all gates asked, whoever left in between.
+    """
+    s = torch.ones_like(trace.survival[0])
+    left = []
+    for p in trace.gates[: max_passes - 1]:
+        left.append(s * (1 - p))
+        s = s * p
+    q = torch.stack([*left, s])
+    return -(q * q.clamp(min=1e-9).log()).sum(0).mean()
+
+
+def teach_gains(
+    config: GainConfig,
+    model: Any,
+    tokens: Tensor,
+    targets: Tensor,
+    documents: Tensor | None,
+    clock: Clock,
+    effort: Any,
+) -> Lesson:
+    """Put one gate to the test on these rows and regress it on what it should have foretold.
+
+    Layers take turns from step to step, and the passes of a layer from round to round.
+
+    Args:
+        tokens, targets: [R, T]. documents: [R, T] or None.
+        effort: how the other layers decide.
+    """
+    gates = model.depth.max_passes - 1
+    layer, passes = clock.step % len(model.layers), 1 + clock.step // len(model.layers) % gates
+    gain, logit = model.probe_gain(tokens, documents, targets, layer, passes, effort)
+    counted = targets >= 0
+    wanted = gain.clamp(-config.clip, config.clip) / config.nats_per_logit
+    number = counted.sum()
+    loss = config.weight * (0.5 * (logit - wanted) ** 2 * counted).sum() / number.clamp(min=1)
+    return Lesson(loss, {"credit_gain": Mean((gain * counted).sum(), number)})
