@@ -19,19 +19,20 @@ from ourospec.data.tokenizers import Tokenizer, load_tokenizer
 from ourospec.device import DeviceName, DevicePolicy, choose_device
 from ourospec.errors import ConfigError, DataError
 from ourospec.families import PRESETS
-from ourospec.measure.calibrate import Bench, calibrate
+from ourospec.measure.calibrate import SAMPLE_TOKENS, Bench, calibrate, refuse_untaught
 from ourospec.measure.calibration_record import (
     Budget,
     CalibrationRecord,
     Pace,
     Weights,
+    budget_beside,
     keep_calibrated,
     look_up,
-    refuse_mixed,
 )
 from ourospec.measure.likelihood import Likelihood, choose_documents, score_documents
 from ourospec.measure.report import write_report
 from ourospec.measure.sample import sample_documents
+from ourospec.nn.next_token import NextToken
 from ourospec.recipe import Recipe, TextRecipe, read_recipe
 from ourospec.runs import RunDirectory, open_run
 from ourospec.serve.pace import decoding_pace, pick_texts
@@ -158,6 +159,8 @@ class LoadedModel:
     run: RunDirectory
     origin: WeightsOrigin
     """Which checkpoint the weights come from."""
+    objective: NextToken
+    """What it was trained for, as far as training went: it says how long the model may think."""
 
     @property
     def weights(self) -> Weights:
@@ -170,8 +173,7 @@ class LoadedModel:
         Raises:
             ConfigError: it was not calibrated, or for other weights.
         """
-        wanted = budget if isinstance(budget, Budget) else Budget(budget)
-        return look_up(self.run, self.weights, wanted).effort()
+        return look_up(self.run, self.weights, budget_beside(budget, None)).effort()
 
     def _effort(self, asked: Effort | None, budget: float | Budget | None = None) -> Effort | None:
         """What was asked for, or else how long the objective lets the model think where training stands.
@@ -180,8 +182,7 @@ class LoadedModel:
         of passes alone leaves the threshold as it was trained.
         """
         if budget is not None:
-            refuse_mixed(asked)
-            return self.effort_for(budget)
+            return self.effort_for(budget_beside(budget, asked))
         usual = self.objective.effort(Clock(self.origin.step, self.recipe.train.steps))
         if asked is None or asked == Effort():
             return usual
@@ -281,7 +282,7 @@ class LoadedModel:
         self,
         budgets: Sequence[float | Budget],
         *,
-        most_tokens: int = CALIBRATION_TOKENS,
+        most_tokens: int = SAMPLE_TOKENS,
         tell: Callable[[str], None] | None = None,
     ) -> CalibrationRecord:
         """Find the thresholds that meet budgets, on a sample of the training text, and keep them in the run.
@@ -294,7 +295,7 @@ class LoadedModel:
             ConfigError: a budget that cannot be met, a model without gates, or gates that were never asked yet.
             DataError: the run's own text has changed since the training.
         """
-        wanted = [budget if isinstance(budget, Budget) else Budget(float(budget)) for budget in budgets]
+        wanted = [budget_beside(budget, None) for budget in budgets]
         refuse_untaught(wanted, self._effort(None), self.origin.step)
         text = self._text(tell)
         documents = sample_documents(text.train, text.byte_lengths, most_tokens)
@@ -304,9 +305,8 @@ class LoadedModel:
             timed = decoding_pace(self.model, self.policy, texts, [self._effort(e) for e in efforts])
             return [Pace(**one._asdict()) for one in timed]
 
-        bench = Bench(
-            lambda effort: self._score(documents, self._effort(effort)), pace, self.policy.machine()
-        )
+        machine = ", ".join(self.policy.describe().values())
+        bench = Bench(lambda effort: self._score(documents, self._effort(effort)), pace, machine)
         return keep_calibrated(self.run, self.weights, calibrate(wanted, bench, tell))
 
     def _text(self, tell: Callable[[str], None] | None) -> TextDataset:

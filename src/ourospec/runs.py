@@ -34,6 +34,26 @@ class RunDirectory:
         return self.path / "events.jsonl"
 
     @property
+    def log(self) -> Path:
+        """What a person follows with `tail -f`, see docs/log-guide.md."""
+        return self.path / "train.log"
+
+    @property
+    def stats(self) -> Path:
+        """The latest step as one JSON object, see telemetry/stats_file.py."""
+        return self.path / "stats.json"
+
+    @property
+    def tensorboard(self) -> Path:
+        """A folder, where it was asked for."""
+        return self.path / "tensorboard"
+
+    @property
+    def wandb(self) -> Path:
+        """A folder, where it was asked for: the package's own, and the id of the run in it."""
+        return self.path / "wandb"
+
+    @property
     def tokenizer(self) -> Path:
         """A folder: the tokenizer as used, so that the run stands on its own."""
         return self.path / "tokenizer"
@@ -49,6 +69,11 @@ class RunDirectory:
     @property
     def report(self) -> Path:
         return self.path / "report.html"
+
+    @property
+    def calibration(self) -> Path:
+        """Which threshold meets which budget, see measure/calibration_record.py."""
+        return self.path / "calibration.json"
 
     @property
     def lock(self) -> Path:
