@@ -28,6 +28,9 @@ from .synthetic_run import PASSES, write_run
 
 VOID = {"meta", "input", "link", "br", "img", "hr"}
 THINKING = {"depth", "histogram", "survival", "layers"}
+OTHERS = {
+    f"other-{name}" for name in ("gate", "near_floor", "aux_loss", "aux_per_call", "ponder", "baton_ratio")
+}
 ALWAYS = {"loss", "bits", "rate", "gradient", "speed"}
 
 
@@ -134,7 +137,7 @@ def test_the_text_that_was_read_is_among_the_facts(tmp_path: Path) -> None:
 def test_every_plot_has_its_place(page: Page) -> None:
     places = {str(attrs["id"]) for attrs in page.with_class("plot")}
     assert places == {f"plot-{figure['name']}" for figure in page.figures}
-    assert {figure["name"] for figure in page.figures} == ALWAYS | THINKING | {"other-gate", "other-price"}
+    assert {figure["name"] for figure in page.figures} == ALWAYS | THINKING | OTHERS
 
 
 def test_plots_say_what_was_reported(adaptive: RunDirectory) -> None:

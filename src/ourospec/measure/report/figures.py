@@ -21,10 +21,12 @@ SNAPSHOTS = 5
 KNOWN = frozenset(
     {
         "loss", "lm_loss", "bits_per_byte", "lr", "grad_norm", "grad_norm_clipped", "tokens", "tokens_per_second",
-        "seconds", "mean_passes", "passes_by_layer", "depth_histogram", "survival",
+        "seconds", "step_seconds", "mean_passes", "wanted_passes", "expected_passes", "exec_passes", "gap",
+        "passes_by_layer", "depth_histogram", "survival", "price", "price_next", "target_passes", "control_error",
+        "deadband_steps", "delta_ce", "delta_h", "audit_layer",
     }
 )  # fmt: skip
-"""Readings with a plot of their own, or none needed; any other gets a small one."""
+"""Readings with a plot of their own, or none needed; any other number gets a small one."""
 
 
 @dataclass(frozen=True)
