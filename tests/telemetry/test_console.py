@@ -218,3 +218,11 @@ def test_bands_cover_every_depth_in_order() -> None:
     colours = [colour for _, colour in legend()]
     assert [band_colour(p) for p in (1.0, 1.25, 2.0, 2.1, 16.0)] == colours
     assert [name for name, _ in legend()] == ["1", "to 1.5", "to 2", "to 3", "over 3"]
+
+
+@pytest.mark.parametrize("show", [lambda events: shown(events, io.StringIO(), run="runs/a"), screen])
+def test_a_red_flag_is_a_warning_with_a_command_to_try(show) -> None:
+    slow = [step(n, tokens_per_second=9000.0 if n < 60 else 900.0) for n in range(1, 140)]
+    text = " ".join(without_colours(show([START, *slow])).split())
+    assert text.count("warning") == 1
+    assert re.search(r"Training has become slow \(step \d+\)\. [\d.]+ k tokens/s .* Try: ouro doctor", text)

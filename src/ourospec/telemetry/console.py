@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TextIO
 
 from ourospec.contracts import Event
+from ourospec.telemetry.alarms import Finding, Watch
 from ourospec.telemetry.plain_view import PlainView
 from ourospec.telemetry.progress import Progress
 
@@ -38,12 +39,23 @@ class ConsoleObserver:
         stream: where to write; stdout when None.
         every: seconds between two lines about the steps, where the stream is no terminal.
         quiet: say nothing but warnings.
+        recipe: as recipe.json has it, where it is at hand: red flags know their thresholds better by it.
+        run: the run directory, for the commands that red flags suggest.
     """
 
-    def __init__(self, stream: TextIO | None = None, *, every: float = 10.0, quiet: bool = False) -> None:
+    def __init__(
+        self,
+        stream: TextIO | None = None,
+        *,
+        every: float = 10.0,
+        quiet: bool = False,
+        recipe: Mapping[str, Any] | None = None,
+        run: str = "RUN",
+    ) -> None:
         self._view = choose_view(stream or sys.stdout, every)
         self._progress = Progress()
         self._quiet = quiet
+        self._watch, self._run = Watch(recipe), run
 
     def on_event(self, event: Event) -> None:
         """Take the event in and show it."""
@@ -51,6 +63,8 @@ class ConsoleObserver:
             self._view.warning(str(event.data.get("message", "")))
         elif not self._quiet:
             self._show(event)
+        for finding in self._watch.take(*event):
+            self._view.warning(in_a_line(finding, self._run))
 
     def close(self) -> None:
         """Give the terminal back."""
@@ -74,6 +88,11 @@ class ConsoleObserver:
             self._view.checkpoint(event.step, data)
         elif event.kind == "end":
             self._view.end(progress, data)
+
+
+def in_a_line(finding: Finding, run: str) -> str:
+    """A red flag as a warning: what, with which numbers, and what to try."""
+    return f"{finding.title} (step {finding.step:,}). {finding.evidence} Try: {finding.advice(run)}"
 
 
 def choose_view(stream: TextIO, every: float) -> View:
