@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -16,6 +16,7 @@ from ourospec.errors import ConfigError
 from ourospec.runs import RunDirectory
 
 if TYPE_CHECKING:
+    from ourospec.contracts import Observer
     from ourospec.recipe import Recipe
 
 USAGE = """usage: ouro train PRESET [--run DIR] [--field.name VALUE ...]
@@ -26,6 +27,8 @@ Train a preset, or go on with a run that was stopped: the same command resumes i
   --run DIR         run directory [runs/FAMILY-PRESET]
   --print-config    print the resolved recipe as JSON, and do nothing
   --quiet           print nothing but warnings
+  --tensorboard     also write curves for TensorBoard, into DIR/tensorboard
+  --wandb [MODE]    also log to Weights & Biases, into DIR/wandb; MODE is offline or online [offline]
 
 Every setting of the recipe is an option, for example
 
@@ -46,6 +49,14 @@ class TrainOptions:
         bool, tyro.conf.arg(help="Print the resolved recipe as JSON, and do nothing.", help_behavior_hint="")
     ] = False
     quiet: Annotated[bool, tyro.conf.arg(help="Print nothing but warnings.", help_behavior_hint="")] = False
+    tensorboard: Annotated[
+        bool,
+        tyro.conf.arg(help="Write curves for TensorBoard into the run directory.", help_behavior_hint=""),
+    ] = False
+    wandb: Annotated[
+        Literal["off", "offline", "online"],
+        tyro.conf.arg(help="Log to Weights & Biases; --wandb alone means offline, which sends nothing."),
+    ] = "off"
 
 
 def main(arguments: list[str]) -> None:
@@ -69,9 +80,15 @@ def main(arguments: list[str]) -> None:
     from ourospec import api
     from ourospec.telemetry.console import ConsoleObserver
 
-    watcher = ConsoleObserver(sys.stderr if options.quiet else sys.stdout, quiet=options.quiet)
     run = RunDirectory(run_path(start, recipe, options))
-    finish = api.train(recipe, run.path, observers=[watcher], tell=None if options.quiet else tell)
+    watcher = ConsoleObserver(
+        sys.stderr if options.quiet else sys.stdout,
+        quiet=options.quiet,
+        recipe=recipe.model_dump(mode="json"),
+        run=str(run.path),
+    )
+    watchers = [watcher, *other_watchers(run, options)]
+    finish = api.train(recipe, run.path, observers=watchers, tell=None if options.quiet else tell)
     if not options.quiet:
         if finish.status == "already complete":
             print(
@@ -86,11 +103,39 @@ def resolve(start: str, overrides: Sequence[str]) -> tuple[Recipe, TrainOptions]
 
     return parse_overrides(
         find_recipe(start),
-        overrides,
+        with_mode(overrides),
         prog=f"ouro train {shlex.quote(start)}",
         hidden=("family", "name"),
         extras=TrainOptions,
     )
+
+
+def with_mode(arguments: Sequence[str]) -> list[str]:
+    """`--wandb` alone, spelt out: the mode behind it may be left away."""
+    spelt: list[str] = []
+    for argument, following in zip(arguments, [*arguments[1:], "--"], strict=False):
+        alone = argument == "--wandb" and following.startswith("--")
+        spelt.extend((argument, "offline") if alone else (argument,))
+    return spelt
+
+
+def other_watchers(run: RunDirectory, options: TrainOptions) -> list[Observer]:
+    """Observers of other tools, where they were asked for.
+
+    Raises:
+        ResourceError: the tool's package is not installed.
+        ConfigError: it cannot be used online from here.
+    """
+    found: list[Observer] = []
+    if options.tensorboard:
+        from ourospec.telemetry.tensorboard import TensorBoardObserver
+
+        found.append(TensorBoardObserver(run))
+    if options.wandb != "off":
+        from ourospec.telemetry.wandb import WandbObserver
+
+        found.append(WandbObserver(run, options.wandb))
+    return found
 
 
 def find_recipe(start: str) -> Recipe:
