@@ -40,6 +40,9 @@ def set_depth(fields: Fields, depth: float, *, spread: float = 0.25) -> None:
         "layer_p_std": [spread] * LAYERS,
         "layer_k": by_layer,
     }
+    if fields.get("deadband") and abs(depth / target - 1) > 0.04:
+        moved = fields["price"] + 1e-9 * fields["tokens"]  # outside the deadband a price never rests
+        fields |= {"deadband": False, "deadband_steps": 0, "price_next": moved}
 
 
 def trace_of(depth: float) -> list[float]:
@@ -54,7 +57,8 @@ def trace_of(depth: float) -> list[float]:
 def collapsed(fields: Fields, policy: int, steps: int, random: np.random.Generator) -> None:
     set_depth(fields, 1 + 0.6 * math.exp(-policy / (0.03 * steps)))
     fields["near_floor"] = 1 - 0.4 * math.exp(-policy / (0.03 * steps))
-    fields["delta_ce"] = 0.0
+    if "price" in fields:
+        fields |= {"price": 0.04 * 0.999**policy, "price_next": 0.04 * 0.999 ** (policy + 1), "delta_ce": 0.0}
 
 
 def closing(fields: Fields, policy: int, steps: int, random: np.random.Generator) -> None:

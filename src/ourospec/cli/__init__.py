@@ -18,6 +18,7 @@ VERBS = {
     "presets": "list the presets",
     "plan": "say what a preset would cost here, without training it",
     "report": "write a run's report.html anew",
+    "diagnose": "say what is wrong with a run, since when, and which command to try",
     "doctor": "say what this machine has, what is fast on it and what is missing",
 }
 """Verb -> one line of help. Each is a module of this package with `main(arguments) -> None`."""

@@ -66,12 +66,14 @@ class DepthRule(Rule):
         here = self.price or 0.0
         price = here + share * max(abs(here), 0.004)
         floor = self.setting.number("objective", "price", "floor")
+        if floor is None and here > 0:
+            floor = here / 10  # whether this market knows subsidies is not known
         ceiling = self.setting.number("objective", "price", "ceiling")
         price = price if floor is None else max(price, floor)
         price = price if ceiling is None else min(price, ceiling)
         if price == self.price:
             return self.calibrate()  # it is at its bound already
-        return f"ouro train RUN --set-price {scientific(price)}"
+        return f"ouro train RUN --set-price={price:.2g}"
 
     def calibrate(self) -> str:
         """The command that meets a budget without training."""

@@ -70,7 +70,7 @@ class Oscillation(DepthRule):
             evidence=f"It has crossed the target {len(self._peaks)} times, swinging by {crest:.0%} of it from crest "
             f"to trough. {self.depth_words()}",
             cause="The price moves faster than the gates can follow, and overshoots each time.",
-            command="ouro train RUN --run NEW --objective.price.rate " + scientific(self._slower_rate()),
+            command=f"ouro train RUN --run NEW --objective.price.rate {self._slower_rate():.2g}",
             afterwards=self.calibrate(),
         )
 
@@ -142,8 +142,8 @@ class PricePinned(DepthRule):
         """The bound that is in the way, and a value beyond it; a floor may be negative."""
         bound = self._last or 0.0
         if over:
-            return f"ceiling {scientific(max(2 * bound, 0.01))}"
-        return f"floor {scientific(bound / 4 if bound > 0 else min(2 * bound, -0.01))}"
+            return f"ceiling={max(2 * bound, 0.01):.2g}"
+        return f"floor={bound / 4 if bound > 0 else min(2 * bound, -0.01):.2g}"
 
     def words(self) -> Words:
         over = bool(self.target and self.mean > self.target)

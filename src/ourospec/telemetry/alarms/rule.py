@@ -119,10 +119,12 @@ class Rule(ABC):
         """Take in the next event; a finding where an episode begins.
 
         Args:
-            explained: a rule of `explained_by` is active: look, but count nothing.
+            explained: a rule of `explained_by` is active: look, but count nothing; an episode passes into its own.
         """
         ill = self.judge(reading)
-        if ill is None or (explained and not self.active):
+        if explained:
+            self.active, self._lasting = False, 0
+        if ill is None or explained:
             return None
         if not ill:
             self._lasting = 0
