@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from ourospec.cli.options import MaxPasses, Threshold, parse_options
-from ourospec.cli.output import flop, print_json, print_section
+from ourospec.cli.options import (
+    BudgetMs,
+    BudgetPasses,
+    MaxPasses,
+    Readout,
+    Threshold,
+    budget_text,
+    chosen_depth,
+    parse_options,
+)
+from ourospec.cli.output import flop, print_json, print_section, progress
 from ourospec.errors import ConfigError
-from ourospec.telemetry.plain_text import visible
 from ourospec.telemetry.quantities import counted, with_error
 
 if TYPE_CHECKING:
@@ -42,6 +49,9 @@ class EvaluateOptions:
     ] = None
     max_passes: MaxPasses = None
     threshold: Threshold = None
+    readout: Readout = None
+    budget: BudgetPasses = None
+    budget_ms: BudgetMs = None
     json: Annotated[bool, tyro.conf.arg(help="Print one JSON document.")] = False
 
 
@@ -56,20 +66,6 @@ def main(arguments: list[str]) -> None:
         show(figures)
 
 
-@contextlib.contextmanager
-def progress(*, shown: bool) -> Iterator[Callable[[str], None] | None]:
-    """A line on stderr, gone afterwards, that says what is told to it; nothing where it is not to be shown."""
-    if not shown:
-        yield None
-        return
-    from rich.console import Console
-    from rich.text import Text
-
-    with Console(stderr=True).status("opening the run") as status:
-        # As Text, so that brackets in a path are not taken for markup.
-        yield lambda what: status.update(Text(visible(what)))
-
-
 def evaluate(options: EvaluateOptions, tell: Callable[[str], None] | None = None) -> dict[str, Any]:
     """The figures, and what they are about.
 
@@ -78,7 +74,6 @@ def evaluate(options: EvaluateOptions, tell: Callable[[str], None] | None = None
     """
     from ourospec.cli.loading import load_run
     from ourospec.cli.overrides import validate
-    from ourospec.contracts import Effort
     from ourospec.data.files import FilesSource
     from ourospec.data.text import TextData
 
@@ -86,6 +81,7 @@ def evaluate(options: EvaluateOptions, tell: Callable[[str], None] | None = None
         raise ConfigError(
             "--on-undecodable is about the text of --data, and none is named.", "Say: --data PATH"
         )
+    effort, budget = chosen_depth(options)
     loaded = load_run(options.run)
     data = None
     if options.data:
@@ -93,8 +89,8 @@ def evaluate(options: EvaluateOptions, tell: Callable[[str], None] | None = None
         trained = loaded.recipe.data
         choice = options.on_undecodable or trained.on_undecodable
         data = TextData(source=source, tokenizer=trained.tokenizer, on_undecodable=choice)
-    effort = Effort(max_passes=options.max_passes, threshold=options.threshold)
-    return {**about(loaded, options), **loaded.evaluate(data, effort=effort, tell=tell)}
+    figures = loaded.evaluate(data, effort=effort, budget=budget, tell=tell)
+    return {**about(loaded, options), **figures}
 
 
 def about(loaded: LoadedModel, options: EvaluateOptions) -> dict[str, Any]:
@@ -106,6 +102,9 @@ def about(loaded: LoadedModel, options: EvaluateOptions) -> dict[str, Any]:
         "data": list(options.data) or "held-out",
         "max_passes": options.max_passes,
         "threshold": options.threshold,
+        "readout": options.readout,
+        "budget": options.budget,
+        "budget_ms": options.budget_ms,
     }
 
 
@@ -117,13 +116,14 @@ def show(figures: dict[str, Any]) -> None:
 
     text = figures["data"] if isinstance(figures["data"], str) else ", ".join(figures["data"])
     read = ", ".join(counted(figures[f"{thing}s"], thing) for thing in ("document", "token", "byte"))
+    budget = f"; the budget: {budget_text(figures)}" if budget_text(figures) else ""
     layers = "  ".join(f"{passes:.2f}" for passes in figures["passes_by_layer"])
     rows = [
         ("text", f"{text}: {read}"),
         ("loss", f"{figure('loss', 4)} nats per token"),
         ("perplexity", figure("perplexity", 2)),
         ("bits per byte", figure("bits_per_byte", 4)),
-        ("passes", f"{figure('mean_passes', 3)} per token and layer (by layer: {layers})"),
+        ("passes", f"{figure('mean_passes', 3)} per token and layer (by layer: {layers}){budget}"),
         ("FLOPs", f"{flop(figures['flops_per_token'])} forward per token, executed"),
     ]
     print_section(f"{figures['run']}, {figures['family']} after step {figures['step']:,}", rows)

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from ourospec.cli.options import MaxPasses, Threshold, parse_options
+from ourospec.cli.options import (
+    BudgetMs,
+    BudgetPasses,
+    MaxPasses,
+    Readout,
+    Threshold,
+    budget_text,
+    chosen_depth,
+    parse_options,
+)
 from ourospec.cli.output import print_json
 from ourospec.telemetry.depth_bands import band_colour, legend
 from ourospec.telemetry.plain_text import visible
@@ -43,6 +52,9 @@ class GenerateOptions:
     ] = ()
     max_passes: MaxPasses = None
     threshold: Threshold = None
+    readout: Readout = None
+    budget: BudgetPasses = None
+    budget_ms: BudgetMs = None
     depth: Annotated[bool, tyro.conf.arg(help="Colour each token by the passes it took.")] = False
     json: Annotated[bool, tyro.conf.arg(help="Print one JSON document instead of the text.")] = False
 
@@ -52,12 +64,11 @@ def main(arguments: list[str]) -> None:
     options = parse_options(GenerateOptions, arguments, "generate")
     from ourospec.cli.loading import load_run
     from ourospec.cli.overrides import validate
-    from ourospec.contracts import Effort
     from ourospec.serve.sampling import Sampling
 
     names = ("temperature", "top_k", "top_p", "min_p")
     sampling = validate(Sampling, {name: getattr(options, name) for name in names}, "ouro generate")
-    effort = Effort(max_passes=options.max_passes, threshold=options.threshold)
+    effort, budget = chosen_depth(options)
     loaded = load_run(options.run)
     printer = None if options.json else Printer(options.prompt, options.depth, sys.stdout.isatty())
     start = time.perf_counter()
@@ -68,13 +79,15 @@ def main(arguments: list[str]) -> None:
         seed=options.seed,
         stop=options.stop,
         effort=effort,
+        budget=budget,
         on_piece=printer.piece if printer else None,
     )
     seconds = time.perf_counter() - start
+    budgets = {"budget": options.budget, "budget_ms": options.budget_ms}
     if printer:
-        printer.end(generation, seconds)
+        printer.end(generation, seconds, budget_text(budgets))
     else:
-        print_json(as_data(options.prompt, generation, seconds))
+        print_json({**as_data(options.prompt, generation, seconds), **budgets})
 
 
 class Printer:
@@ -120,14 +133,15 @@ class Printer:
         else:
             self.write(f"{text}‹{mean:.1f}›")
 
-    def end(self, generation: Generation, seconds: float) -> None:
-        """What it took, on stderr: stdout is the text."""
+    def end(self, generation: Generation, seconds: float, budget: str = "") -> None:
+        """What it took, beside the budget if there was one, on stderr: stdout is the text."""
         self.begin()
         self.write("\n")
         number = len(generation.tokens)
-        mean = mean_passes(generation.passes)
+        passes = f"{mean_passes(generation.passes):.2f} passes per layer"
+        beside = f" (budget {budget})" if budget else ""
         print(
-            f"[{number} tokens, {mean:.2f} passes per layer, {number / max(seconds, 1e-9):.0f} tokens/s]",
+            f"[{number} tokens, {passes}{beside}, {number / max(seconds, 1e-9):.0f} tokens/s]",
             file=sys.stderr,
         )
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
 
 import tyro
 
 from ourospec.cli.suggest import did_you_mean, normal
 from ourospec.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ourospec.contracts import Effort
+    from ourospec.measure.calibration_record import Budget
 
 Options = TypeVar("Options")
 
@@ -18,6 +22,66 @@ Threshold = Annotated[
     float | None,
     tyro.conf.arg(help="Survival under which a token leaves its layer, 0 to 1; None: as trained."),
 ]
+Readout = Annotated[
+    str | None,
+    tyro.conf.arg(
+        help="Let a statistic of the update decide in place of the learned gates: update, direction or "
+        "second_difference; None: the gates."
+    ),
+]
+BudgetPasses = Annotated[
+    float | None,
+    tyro.conf.arg(
+        help="Mean passes per token and layer, for which `ouro calibrate` has found a threshold; None: as trained."
+    ),
+]
+BudgetMs = Annotated[
+    float | None,
+    tyro.conf.arg(help="Milliseconds a token, as --budget."),
+]
+
+
+class DepthOptions(Protocol):
+    """What a verb is told about how long the model may think."""
+
+    @property
+    def max_passes(self) -> int | None: ...
+
+    @property
+    def threshold(self) -> float | None: ...
+
+    @property
+    def readout(self) -> str | None: ...
+
+    @property
+    def budget(self) -> float | None: ...
+
+    @property
+    def budget_ms(self) -> float | None: ...
+
+
+def chosen_depth(options: DepthOptions) -> tuple[Effort, Budget | None]:
+    """The depth that was asked for, and the budget, if one was.
+
+    Raises:
+        ConfigError: two budgets.
+    """
+    from ourospec.contracts import Effort
+    from ourospec.measure.calibration_record import Budget
+
+    if options.budget is not None and options.budget_ms is not None:
+        raise ConfigError("Two budgets were given, one of passes and one of time.", "Leave one of them out.")
+    effort = Effort(max_passes=options.max_passes, threshold=options.threshold, readout=options.readout)
+    if options.budget is not None:
+        return effort, Budget(options.budget)
+    return effort, Budget(options.budget_ms, "ms") if options.budget_ms is not None else None
+
+
+def budget_text(figures: Mapping[str, Any]) -> str:
+    """The budget among printed figures, in words; empty where there is none."""
+    if figures["budget_ms"] is not None:
+        return f"{figures['budget_ms']:g} ms"
+    return f"{figures['budget']:g}" if figures["budget"] is not None else ""
 
 
 def parse_options(options: type[Options], arguments: Sequence[str], verb: str) -> Options:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from ourospec.telemetry.plain_text import visible
 from ourospec.telemetry.quantities import count
 
 
@@ -37,6 +39,28 @@ def print_section(title: str, rows: Iterable[tuple[str, str]]) -> None:
         for line in others:
             print(f"  {'':{width}}  {line}".rstrip())
     print()
+
+
+def print_table(rows: Sequence[Sequence[str]]) -> None:
+    """Rows of equally many cells, the first being headings, in columns as wide as need be."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+    print()
+
+
+@contextlib.contextmanager
+def progress(*, shown: bool) -> Iterator[Callable[[str], None] | None]:
+    """A line on stderr, gone afterwards, that says what is told to it; nothing where it is not to be shown."""
+    if not shown:
+        yield None
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    with Console(stderr=True).status("opening the run") as status:
+        # As Text, so that brackets in a path are not taken for markup.
+        yield lambda what: status.update(Text(visible(what)))
 
 
 def bold(text: str) -> str:
