@@ -38,7 +38,7 @@ def policy(step: int, **more: Any) -> Event:
     """A step on which the gates decide, the price holds the depth and the deadband is engaged."""
     trace = [1.0, 0.25, 0.05, 0.0]
     data = _depth(trace, [0.72, 0.24, 0.04, 0.0]) | {
-        "step_kind": "policy", "loss": 3.265, "aux_loss": 0.012, "aux_per_call": 0.02, "gate_loss": 0.002,
+        "step_kind": "policy", "loss": 3.265, "aux_loss": 0.012, "aux_per_call": 0.003, "gate_loss": 0.002,
         "ponder": 0.001, "ponder_raw": 0.0015, "ponder_reward": 0.0005,
         "price": 2.1e-3, "price_next": 2.2e-3, "target_passes": 1.3, "wanted_passes": 1.31, "control_error": 0.01,
         "deadband": True, "deadband_steps": 42, "threshold": 0.1, "near_floor": 0.032,
