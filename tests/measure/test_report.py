@@ -24,10 +24,12 @@ from ourospec.measure.report.texts import ROUNDS, choose_rounds, scale_of
 from ourospec.runs import RunDirectory
 from ourospec.telemetry.events import encode
 
-from .synthetic_run import PASSES, write_run
+from .illnesses import PASSES
+from .synthetic_run import TARGET, write_run
 
 VOID = {"meta", "input", "link", "br", "img", "hr"}
-THINKING = {"depth", "histogram", "survival", "layers"}
+THINKING = {"depth", "histogram", "survival", "layers", "layer-histogram", "layer-survival", "classes"}
+MARKET = {"price", "error", "gain", "wins", "confidence"}
 OTHERS = {
     f"other-{name}" for name in ("gate", "near_floor", "aux_loss", "aux_per_call", "ponder", "baton_ratio")
 }
@@ -137,7 +139,7 @@ def test_the_text_that_was_read_is_among_the_facts(tmp_path: Path) -> None:
 def test_every_plot_has_its_place(page: Page) -> None:
     places = {str(attrs["id"]) for attrs in page.with_class("plot")}
     assert places == {f"plot-{figure['name']}" for figure in page.figures}
-    assert {figure["name"] for figure in page.figures} == ALWAYS | THINKING | OTHERS
+    assert {figure["name"] for figure in page.figures} == ALWAYS | THINKING | MARKET | OTHERS
 
 
 def test_plots_say_what_was_reported(adaptive: RunDirectory) -> None:
@@ -154,12 +156,42 @@ def test_plots_say_what_was_reported(adaptive: RunDirectory) -> None:
         "without the price of depth"
     )
     shares = np.array([trace["y"] for trace in figures["histogram"].data])
-    assert shares.shape == (PASSES, len(steps))
+    policy = [event for event in steps if event["step_kind"] == "policy"]
+    audits = [event for event in steps if event["step_kind"] == "audit"]
+    assert audits
+    assert shares.shape == (PASSES, len(steps) - len(audits)), "an audit's extra pass is nobody's choice"
     assert shares.sum(0) == pytest.approx(1, abs=1e-4)
-    assert figures["survival"].data[-1]["y"] == pytest.approx(steps[-1]["survival"], rel=1e-4)
+    assert figures["survival"].data[-1]["y"] == pytest.approx(policy[-1]["survival"], rel=1e-4)
+    assert figures["survival"].data[0]["y"] == pytest.approx(policy[0]["survival"], rel=1e-4), (
+        "no forced step"
+    )
+    last = policy[-round(0.1 * (len(policy))) :]
+    by_layer = np.mean([event["layer_s_trace"] for event in last], axis=0)
+    drawn = np.array([trace["y"] for trace in figures["layer-survival"].data])
+    assert drawn == pytest.approx(by_layer, rel=0.05)
+    stacked = np.array([trace["y"] for trace in figures["layer-histogram"].data])
+    assert stacked.sum(0) == pytest.approx(1, abs=1e-4)
+    told = [event for event in steps if "control_error" in event]
+    assert figures["error"].data[0]["y"] == pytest.approx(
+        [e["control_error"] / TARGET for e in told], abs=1e-5
+    )
+    resting = [shape for shape in figures["price"].layout["shapes"] if shape["type"] == "rect"]
+    shaded = {step for shape in resting for step in range(shape["x0"], shape["x1"] + 1)}
+    assert shaded == {event["step"] for event in steps if event.get("deadband")}
+    wins = [event["delta_ce"] > 0 for event in policy if "delta_ce" in event]
+    assert figures["wins"].data[0]["y"][-1] == pytest.approx(np.mean(wins[-round(0.1 * len(wins)) :]))
     heat = figures["layers"].data[0]
     assert np.array(heat["z"]).shape == (4, len(heat["x"]))
     assert heat["z"][3][-1] > heat["z"][0][-1], "one row a layer"
+
+
+def test_the_red_flags_of_a_run_stand_on_its_page(tmp_path: Path, page: Page) -> None:
+    assert "Nothing to complain of." in page.text
+    assert not page.with_class("finding")
+    ill = report(write_run(tmp_path, steps=200, illness="collapsed"))
+    assert "The depth has collapsed to one pass" in ill.text
+    assert "ouro calibrate" in ill.text
+    assert len(ill.with_class("finding")) == ill.text.count("Likely cause")
 
 
 def test_tokens_are_coloured_by_their_passes(page: Page, adaptive: RunDirectory) -> None:

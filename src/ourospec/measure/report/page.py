@@ -10,6 +10,7 @@ from plotly.offline import get_plotlyjs
 
 from ourospec.measure.report.facts import STATUSES, Fact, details, headline, sentence
 from ourospec.measure.report.figures import Figure, draw_figures
+from ourospec.measure.report.health import render_health
 from ourospec.measure.report.history import History
 from ourospec.measure.report.markup import safe
 from ourospec.measure.report.tables import (
@@ -23,6 +24,7 @@ from ourospec.measure.report.texts import choose_rounds, render_legend, render_r
 SECTIONS = {
     "learning": ("Learning", "How well it predicts text, while training and on text held out from it."),
     "thinking": ("Thinking", "How many passes tokens run through each layer before they leave it."),
+    "market": ("The price of a pass", "Whether it holds the budget, and whether the passes earn it."),
     "optimisation": ("Optimisation", "How the weights were moved, and how fast."),
     "others": ("Other readings", "As the objective reports them."),
 }
@@ -36,6 +38,7 @@ def render_page(history: History) -> str:
     body = "".join(
         [
             _header(history),
+            _section("health", "Health", *render_health(history)),
             _texts(history),
             *(_plots(name, [f for f in figures if f.section == name]) for name in SECTIONS),
             _evaluations(history),

@@ -13,8 +13,8 @@ CAPACITY = 2048
 class Series:
     """(step, value) pairs in a fixed amount of memory: when it is full, neighbours are averaged, two by two.
 
-    A value is a number or a vector whose length stays the same. Each point is the mean of equally many readings;
-    those after the last whole point are left out until their number is reached.
+    A value is a number, or a vector or matrix whose shape stays the same. Each point is the mean of equally many
+    readings; those after the last whole point are left out until their number is reached.
     """
 
     def __init__(self, capacity: int = CAPACITY) -> None:
@@ -27,8 +27,8 @@ class Series:
         self.each = 1
         """Readings behind one point."""
 
-    def add(self, step: int, value: float | Sequence[float]) -> None:
-        """Take in the next reading. One that is not finite, or of another length, is left out."""
+    def add(self, step: int, value: float | Sequence[float] | Sequence[Sequence[float]]) -> None:
+        """Take in the next reading. One that is not finite, or of another shape, is left out."""
         reading = np.asarray(value, dtype=np.float64)
         if not np.isfinite(reading).all() or (self._values and reading.shape != self._values[0].shape):
             return
@@ -53,13 +53,18 @@ class Series:
 
     @property
     def values(self) -> np.ndarray:
-        """[points] or [points, length of the vectors]."""
+        """[points], [points, length of the vectors] or [points, rows, columns]."""
         return np.asarray(self._values)
 
     @property
     def vectors(self) -> bool:
         """Whether a value is a vector."""
         return bool(self._values) and self._values[0].ndim == 1
+
+    @property
+    def matrices(self) -> bool:
+        """Whether a value is a matrix."""
+        return bool(self._values) and self._values[0].ndim == 2
 
     def _halve(self) -> None:
         self._steps = [(a + b) / 2 for a, b in zip(self._steps[::2], self._steps[1::2], strict=True)]
