@@ -29,6 +29,8 @@ from ourospec.measure.calibration_record import (
     keep_calibrated,
     look_up,
 )
+from ourospec.measure.gates import SAMPLE_TOKENS as GATE_TOKENS
+from ourospec.measure.gates import gate_quality, lay_out_bench
 from ourospec.measure.likelihood import Likelihood, choose_documents, score_documents
 from ourospec.measure.report import write_report
 from ourospec.measure.sample import sample_documents
@@ -40,9 +42,7 @@ from ourospec.serve.sampling import Sampling
 from ourospec.serve.session import Generation, Piece, generate
 from ourospec.telemetry.environment import write_environment
 from ourospec.telemetry.jsonl import JsonlObserver
-from ourospec.telemetry.log_file import LogFile
 from ourospec.telemetry.samples import SampleFiles
-from ourospec.telemetry.stats_file import StatsFile
 from ourospec.train.loop import Finish, fit
 from ourospec.train.recipe_file import refuse_other_recipe
 from ourospec.train.weights import WeightsOrigin, load_weights
@@ -99,7 +99,7 @@ def train(
     run = RunDirectory(Path(run_dir))
     # Before anything is prepared or written: another run's directory stays as it is.
     refuse_other_recipe(run, chosen.to_json())
-    files = (JsonlObserver(run), LogFile(run), StatsFile(run), SampleFiles(run), _Paperwork(run))
+    files = (JsonlObserver(run), SampleFiles(run), _Paperwork(run))
     return fit(chosen.assemble(run, [*files, *observers], tell))
 
 
@@ -311,6 +311,32 @@ class LoadedModel:
         bench = Bench(lambda effort: self._score(documents, self._effort(effort)), pace, machine)
         return keep_calibrated(self.run, self.weights, calibrate(wanted, bench, tell))
 
+    def gate_quality(
+        self, *, most_tokens: int = GATE_TOKENS, tell: Callable[[str], None] | None = None
+    ) -> Mapping[str, Any]:
+        """Whether the gates know what a pass is worth and give it to the right tokens; see measure.gates.gate_quality.
+
+        Args:
+            most_tokens: size of the sample of held-out text; every gate is tried on all of it.
+
+        Raises:
+            ConfigError: a model without gates, or gates that were never asked yet.
+            DataError: the run's own text has changed since the training.
+        """
+        text = self._text(tell)
+        documents = sample_documents(text.heldout, text.byte_lengths, most_tokens)
+        window, rows = self._batches
+        end, effort = self.tokenizer.end_id, self._effort(None)
+        return gate_quality(
+            lay_out_bench(self.model, documents, end, window, self.policy, rows, effort, tell)
+        )
+
+    @property
+    def _batches(self) -> tuple[int, int]:
+        """Positions of a row, and rows."""
+        window = min(self.recipe.train.window, self.model.max_length)
+        return window, max(1, 4_096 // window)
+
     def _text(self, tell: Callable[[str], None] | None) -> TextDataset:
         dataset = open_text(self.recipe.data, tell)
         if self.recipe.open_stream(dataset).fingerprint != self.origin.data:
@@ -322,16 +348,9 @@ class LoadedModel:
         return dataset
 
     def _score(self, documents: Any, effort: Effort | None) -> Likelihood:
-        window = min(self.recipe.train.window, self.model.max_length)
-        rows = max(1, 4_096 // window)
+        window, rows = self._batches
         return score_documents(
-            self.model,
-            documents,
-            self.tokenizer.end_id,
-            window,
-            self.policy,
-            rows,
-            effort,
+            self.model, documents, self.tokenizer.end_id, window, self.policy, rows, effort
         )
 
 
