@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import textwrap
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from ourospec.cli.gates import show_gates
 from ourospec.cli.options import parse_options
-from ourospec.cli.output import bold, print_json, print_section
+from ourospec.cli.output import bold, print_json, print_section, progress
 from ourospec.cli.program import as_typed
 from ourospec.runs import open_run
 from ourospec.telemetry.plain_text import visible
@@ -31,6 +34,13 @@ class DiagnoseOptions:
     """
 
     run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN", help="Run directory.")]
+    gates: Annotated[
+        bool,
+        tyro.conf.arg(
+            help="Judge the gates of the newest checkpoint, too, on held-out text: what passes gain, whether the "
+            "gates know, and what an oracle would have done. Takes half a minute for a small model."
+        ),
+    ] = False
     json: Annotated[bool, tyro.conf.arg(help="Print one JSON document.")] = False
 
 
@@ -40,10 +50,21 @@ def main(arguments: list[str]) -> None:
     from ourospec.telemetry.diagnosis import diagnose
 
     found = diagnose(open_run(options.run))
+    judged = judge_gates(options) if options.gates else None
     if options.json:
-        print_json(as_data(found, options.run))
-    else:
-        show(found, options.run)
+        print_json({**as_data(found, options.run), **({"gates": judged} if judged else {})})
+        return
+    show(found, options.run)
+    if judged:
+        show_gates(judged)
+
+
+def judge_gates(options: DiagnoseOptions) -> Mapping[str, Any]:
+    """What measure.gates says of the newest checkpoint."""
+    from ourospec.cli.loading import load_run
+
+    with progress(shown=not options.json and sys.stderr.isatty()) as tell:
+        return load_run(options.run).gate_quality(tell=tell)
 
 
 def as_data(found: Diagnosis, run: str) -> dict[str, Any]:
