@@ -79,6 +79,14 @@ def screen(events: Iterable[Event], width: int = 110) -> str:
     return stream.getvalue()
 
 
+def shown_plainly(events: Iterable[Event]) -> str:
+    return shown(events, io.StringIO(), every=0.0)
+
+
+def words_of(text: str) -> str:
+    return " ".join(without_colours(text).split())
+
+
 def without_colours(text: str) -> str:
     return re.sub(r"\x1b\[[\d;]*m", "", text)
 
@@ -157,6 +165,19 @@ def test_a_plain_model_is_not_told_of_depth() -> None:
         assert "bits/byte 1.580" in without_colours(text)
 
 
+@pytest.mark.parametrize("show", [shown_plainly, screen])
+def test_depth_stands_beside_its_target_and_its_price(show) -> None:
+    market = {"step_kind": "policy", "target_passes": 2.0, "price": 0.002, "price_next": 0.0021}
+    text = words_of(show([START, step(39), step(40, **market)]))
+    assert "depth 2.25 of 2.00 price 2.1e-3 tokens/s" in text
+    text = words_of(show([START, step(40, **market, deadband=True)]))
+    assert "depth 2.25 of 2.00 price 2.1e-3 [DB] tokens/s" in text
+    text = words_of(show([START, step(40, step_kind="audit", price=-0.01)]))
+    assert "depth 2.25 price -1.0e-2 tokens/s" in text, "a constant price has no target"
+    text = words_of(show([START, step(40, **{**market, "step_kind": "forced"})]))
+    assert "depth 2.25 tokens/s" in text, "while passes are forced, nothing is held or paid"
+
+
 def test_an_interrupted_run_ends_without_a_score() -> None:
     events = [START, step(1), Event("end", 1, {"status": "interrupted", "seconds": 0.5})]
     for text in (shown(events, io.StringIO()), screen(events)):
@@ -202,6 +223,14 @@ def test_a_long_sample_is_cut_on_the_screen() -> None:
 def test_a_narrow_terminal_is_kept_within() -> None:
     lines = without_colours(screen(whole_run(), width=50)).splitlines()
     assert max(len(re.sub(r"\x1b\[[^a-zA-Z]*[a-zA-Z]", "", line).strip("\r")) for line in lines) <= 50
+
+
+@pytest.mark.parametrize("width", [60, 80, 110])
+def test_no_number_is_parted_from_its_name_where_a_line_ends(width: int) -> None:
+    market = {"step_kind": "policy", "target_passes": 2.0, "price_next": 0.0021, "deadband": True}
+    text = without_colours(screen([START, *(step(n, **market) for n in (1, 40))], width=width))
+    for whole in ("loss 3.250", "depth 2.25 of 2.00", "price 2.1e-3 [DB]", "tokens/s 7.01 k", "lr 2.9e-3"):
+        assert whole in text
 
 
 def test_which_view_where(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+from rich.columns import Columns
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.padding import Padding
@@ -137,11 +138,11 @@ def _readings(progress: Progress) -> list[RenderableType]:
     """The step's numbers over the last evaluation's, in columns."""
     table = Table.grid(padding=(0, 2))
     if progress.latest:
-        table.add_row(Text("training", "dim"), _numbers(wording.readings(progress)))
+        table.add_row(Text("training", "dim"), _unbroken(wording.readings(progress)))
     if progress.evaluation:
         scores = wording.scores(progress.evaluation, adaptive=progress.adaptive)
         name = f"{wording.split_name(progress.evaluation)}, step {progress.evaluated_at:,}"
-        table.add_row(Text(name, "dim"), _numbers(scores))
+        table.add_row(Text(name, "dim"), _unbroken(scores))
     return [table] if table.row_count else []
 
 
@@ -152,6 +153,11 @@ def _numbers(pairs: Sequence[tuple[str, str]]) -> Text:
         line.append(f"{name} ", "dim")
         line.append(value, "bold")
     return line
+
+
+def _unbroken(pairs: Sequence[tuple[str, str]]) -> RenderableType:
+    """As `_numbers`, but where a line ends, no number is parted from its name."""
+    return Columns([_numbers([pair]) for pair in pairs], padding=(0, 3))
 
 
 def _curve(progress: Progress) -> Text:

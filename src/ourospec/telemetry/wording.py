@@ -18,6 +18,7 @@ from ourospec.telemetry.quantities import (
     size,
     with_error,
 )
+from ourospec.telemetry.reading import FORCED, as_number
 
 LONGEST_SOURCE = 60
 """Characters; files can be named by the hundred."""
@@ -66,9 +67,22 @@ def readings(progress: Progress) -> list[tuple[str, str]]:
     if progress.mean("bits_per_byte") is not None:
         found.append(("bits/byte", decimal(progress.mean("bits_per_byte"))))
     if progress.adaptive:
-        found.append(("depth", decimal(progress.mean("mean_passes"), 2)))
+        found += _thinking(progress)
     found.append(("tokens/s", count(progress.tokens_per_second())))
     found.append(("lr", scientific(progress.latest.get("lr"))))
+    return found
+
+
+def _thinking(progress: Progress) -> list[tuple[str, str]]:
+    """How deep, for what target and at which price; the last two once the gates decide, where there are any."""
+    latest, depth = progress.latest, decimal(progress.mean("mean_passes"), 2)
+    if latest.get("step_kind") == FORCED:
+        return [("depth", depth)]
+    target = as_number(latest.get("target_passes"))
+    found = [("depth", depth if target is None else f"{depth} of {decimal(target, 2)}")]
+    price = as_number(latest.get("price_next", latest.get("price")))
+    if price is not None:
+        found.append(("price", scientific(price) + (" [DB]" if latest.get("deadband") is True else "")))
     return found
 
 
