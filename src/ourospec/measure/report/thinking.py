@@ -155,7 +155,9 @@ def _classes(history: History) -> Iterator[Figure]:
     layout = axes("passes per layer", "")
     layout |= {"bargap": 0.35, "hovermode": "closest"}
     layout["yaxis"]["range"] = [1, max(c.passes + c.error for c in found) + 0.1]
-    caption = "Mean over the tokens of the later half of the samples, from one pass up. Bars: one standard error."
+    caption = (
+        "Mean over the tokens of the later half of the samples, from one pass up. Bars: one standard error."
+    )
     yield Figure("classes", "thinking", "Which tokens are thought about", caption, [bars], layout)
 
 
