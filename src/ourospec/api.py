@@ -42,7 +42,9 @@ from ourospec.serve.sampling import Sampling
 from ourospec.serve.session import Generation, Piece, generate
 from ourospec.telemetry.environment import write_environment
 from ourospec.telemetry.jsonl import JsonlObserver
+from ourospec.telemetry.log_file import LogFile
 from ourospec.telemetry.samples import SampleFiles
+from ourospec.telemetry.stats_file import StatsFile
 from ourospec.train.loop import Finish, fit
 from ourospec.train.recipe_file import refuse_other_recipe
 from ourospec.train.weights import WeightsOrigin, load_weights
@@ -99,7 +101,7 @@ def train(
     run = RunDirectory(Path(run_dir))
     # Before anything is prepared or written: another run's directory stays as it is.
     refuse_other_recipe(run, chosen.to_json())
-    files = (JsonlObserver(run), SampleFiles(run), _Paperwork(run))
+    files = (JsonlObserver(run), LogFile(run), StatsFile(run), SampleFiles(run), _Paperwork(run))
     return fit(chosen.assemble(run, [*files, *observers], tell))
 
 
