@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from ourospec.cli.train import resolve, with_mode
+from ourospec.cli.train import resolve, spelt_out
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,7 @@ from ourospec.cli.train import resolve, with_mode
     ],
 )
 def test_the_mode_may_be_left_away(typed, meant):
-    assert with_mode(typed) == meant
+    assert spelt_out(typed) == meant
 
 
 def test_nothing_is_asked_of_other_tools_by_default():

@@ -27,6 +27,8 @@ Train a preset, or go on with a run that was stopped: the same command resumes i
   --run DIR         run directory [runs/FAMILY-PRESET]
   --print-config    print the resolved recipe as JSON, and do nothing
   --quiet           print nothing but warnings
+  --set-price X     go on with this price of a pass, in nats; the controller then moves it on
+  --hard-kill       one pass everywhere, from beginning to end: the baseline without recurrence
   --tensorboard     also write curves for TensorBoard, into DIR/tensorboard
   --wandb [MODE]    also log to Weights & Biases, into DIR/wandb; MODE is offline or online [offline]
 
@@ -36,6 +38,9 @@ Every setting of the recipe is an option, for example
   ouro train adaptive_lm/tiny --data.source files --data.source.paths book.txt
 
 The settings of a preset, with units and defaults:  ouro train PRESET --help"""
+
+
+HARD_KILL = "--objective.schedule.hard-kill"
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,13 @@ class TrainOptions:
         bool, tyro.conf.arg(help="Print the resolved recipe as JSON, and do nothing.", help_behavior_hint="")
     ] = False
     quiet: Annotated[bool, tyro.conf.arg(help="Print nothing but warnings.", help_behavior_hint="")] = False
+    set_price: Annotated[
+        float | None,
+        tyro.conf.arg(
+            help="Price of a pass in nats with which to go on; the controller then moves it.",
+            help_behavior_hint="(default: the run's own)",
+        ),
+    ] = None
     tensorboard: Annotated[
         bool,
         tyro.conf.arg(help="Write curves for TensorBoard into the run directory.", help_behavior_hint=""),
@@ -88,7 +100,13 @@ def main(arguments: list[str]) -> None:
         run=str(run.path),
     )
     watchers = [watcher, *other_watchers(run, options)]
-    finish = api.train(recipe, run.path, observers=watchers, tell=None if options.quiet else tell)
+    finish = api.train(
+        recipe,
+        run.path,
+        observers=watchers,
+        tell=None if options.quiet else tell,
+        set_price=options.set_price,
+    )
     if not options.quiet:
         if finish.status == "already complete":
             print(
@@ -103,19 +121,23 @@ def resolve(start: str, overrides: Sequence[str]) -> tuple[Recipe, TrainOptions]
 
     return parse_overrides(
         find_recipe(start),
-        with_mode(overrides),
+        spelt_out(overrides),
         prog=f"ouro train {shlex.quote(start)}",
         hidden=("family", "name"),
         extras=TrainOptions,
     )
 
 
-def with_mode(arguments: Sequence[str]) -> list[str]:
-    """`--wandb` alone, spelt out: the mode behind it may be left away."""
+def spelt_out(arguments: Sequence[str]) -> list[str]:
+    """What has a short form in full: `--wandb` without a mode, and `--hard-kill`, which is a setting of the recipe."""
     spelt: list[str] = []
     for argument, following in zip(arguments, [*arguments[1:], "--"], strict=False):
-        alone = argument == "--wandb" and following.startswith("--")
-        spelt.extend((argument, "offline") if alone else (argument,))
+        if argument == "--hard-kill":
+            spelt.append(HARD_KILL)
+        elif argument == "--wandb" and following.startswith("--"):
+            spelt.extend((argument, "offline"))
+        else:
+            spelt.append(argument)
     return spelt
 
 

@@ -24,6 +24,9 @@ ATTENTION_FEATURES: frozenset[str] = frozenset(AttentionStatistics._fields)
 STATE_WIDTH = 16
 PASS_WIDTH = 16
 HIDDEN = 32
+# An adaptive optimiser moves every weight by about its learning rate; this makes the gate, which has to follow a model
+# that is still learning, so many times quicker than the rest.
+OUTPUT_GAIN = 4.0
 
 
 class Update:
@@ -113,8 +116,8 @@ class ContinueGate(nn.Module):
     def init_parameters(self) -> None:
         """Called by nn.init: near-constant at the start, yet every weight has a gradient."""
         self.pass_embedding.normal_(std=0.1)
-        self.output.weight.normal_(std=0.1 * HIDDEN**-0.5)
-        self.output.bias.fill_(self.bias)
+        self.output.weight.normal_(std=0.1 * HIDDEN**-0.5 / OUTPUT_GAIN)
+        self.output.bias.fill_(self.bias / OUTPUT_GAIN)
 
     def forward(self, update: Update, attention: AttentionStatistics | None = None) -> Float[Tensor, "*rows"]:
         """The logit of the probability of another pass."""
@@ -131,7 +134,7 @@ class ContinueGate(nn.Module):
             if "state" in self.features:
                 hidden = hidden + self._see(update, wide)
             logit = F.linear(F.gelu(hidden), self.output.weight.to(wide), self.output.bias.to(wide))
-            return logit.squeeze(-1)
+            return OUTPUT_GAIN * logit.squeeze(-1)
 
     def _see(self, update: Update, wide: torch.dtype) -> Tensor:
         seen = F.linear(update.state, self.see_state.weight.to(update.state.dtype)).to(wide)

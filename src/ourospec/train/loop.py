@@ -56,6 +56,8 @@ class Job:
     keep: Callable[[], None] = lambda: None
     """Writes what else the directory needs (a tokenizer, say). Called at every start, but only once it is sure that
     the directory is ours and its recipe, data and model are the same as before."""
+    adjust: Callable[[Objective], str | None] = lambda _: None
+    """Changes the objective's state, once, when it is as the checkpoint had it; what it says of that is a warning."""
 
 
 class Finish(NamedTuple):
@@ -149,6 +151,8 @@ class _Training:
             warnings = self._resume(found)
         with explained("Writing what belongs to the run", self.job.run.path):
             self.job.keep()
+        if said := self.job.adjust(self.job.objective):
+            warnings.append(said)
         state = self.state
         state.model.train()
         self.audience.truncate(state.events_offset)

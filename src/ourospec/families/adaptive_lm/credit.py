@@ -184,19 +184,31 @@ def teach_gains(
     clock: Clock,
     effort: Any,
 ) -> Lesson:
-    """Put one gate to the test on these rows and regress it on what it should have foretold.
+    """Put some gates to the test on these rows and regress them on what they should have foretold.
 
-    Layers take turns from step to step, and the passes of a layer from round to round.
+    Each row tests one layer. Layers take turns from row to row and from step to step, passes from round to round.
 
     Args:
         tokens, targets: [R, T]. documents: [R, T] or None.
         effort: how the other layers decide.
     """
-    gates = model.depth.max_passes - 1
-    layer, passes = clock.step % len(model.layers), 1 + clock.step // len(model.layers) % gates
-    gain, logit = model.probe_gain(tokens, documents, targets, layer, passes, effort)
-    counted = targets >= 0
-    wanted = gain.clamp(-config.clip, config.clip) / config.nats_per_logit
-    number = counted.sum()
-    loss = config.weight * (0.5 * (logit - wanted) ** 2 * counted).sum() / number.clamp(min=1)
-    return Lesson(loss, {"credit_gain": Mean((gain * counted).sum(), number)})
+    rows, layers, gates = len(tokens), len(model.layers), model.depth.max_passes - 1
+    gains, losses = [], []
+    for row in range(rows):
+        turn = clock.step * rows + row
+        here = slice(row, row + 1)
+        gain, logit = model.probe_gain(
+            tokens[here],
+            documents[here] if documents is not None else None,
+            targets[here],
+            turn % layers,
+            1 + turn // layers % gates,
+            effort,
+        )
+        counted = targets[here] >= 0
+        wanted = gain.clamp(-config.clip, config.clip) / config.nats_per_logit
+        gains.append((gain * counted).sum())
+        losses.append((0.5 * (logit - wanted) ** 2 * counted).sum())
+    number = (targets >= 0).sum()
+    loss = config.weight * torch.stack(losses).sum() / number.clamp(min=1)
+    return Lesson(loss, {"credit_gain": Mean(torch.stack(gains).sum(), number)})
