@@ -133,7 +133,7 @@ def spelt_out(arguments: Sequence[str]) -> list[str]:
     spelt: list[str] = []
     for argument, following in zip(arguments, [*arguments[1:], "--"], strict=False):
         if argument == "--hard-kill":
-            spelt.append(HARD_KILL)
+            spelt.extend((HARD_KILL, "true"))
         elif argument == "--wandb" and following.startswith("--"):
             spelt.extend((argument, "offline"))
         else:

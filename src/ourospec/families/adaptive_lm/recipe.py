@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import model_validator
 from torch import nn
 
 from ourospec.data.tokenizers import Tokenizer
@@ -22,6 +23,25 @@ class AdaptiveRecipe(TextRecipe):
     """The shape of the model."""
     objective: DepthObjective = DepthObjective()
     """How depth is trained."""
+
+    @model_validator(mode="after")
+    def _possible_market(self) -> AdaptiveRecipe:
+        depth, price, credit = self.model.depth, self.objective.price, self.objective.credit
+        gated = depth.halting != "fixed" and depth.max_passes > 1
+        if not gated or self.objective.schedule.hard_kill:
+            return self
+        if price.kind != "constant" and not 1 < price.target < depth.max_passes:
+            raise ValueError(
+                f"objective.price.target is {price.target:g}; with model.depth.max_passes {depth.max_passes} a mean "
+                f"depth between 1 and {depth.max_passes} can be held (a fixed depth: model.depth.halting fixed)"
+            )
+        if credit.kind != "gain" and depth.weight == "full":
+            raise ValueError(
+                f"objective.credit {credit.kind} teaches the gates through the survival: set model.depth.weight survival"
+            )
+        if credit.kind == "gain" and price.kind == "legacy":
+            raise ValueError("objective.price legacy bills soft depth in the loss: set objective.credit coupon")
+        return self
 
     def build_model(self, tokenizer: Tokenizer) -> nn.Module:
         rows = vocabulary_rows(self.model.vocab_size, tokenizer)
