@@ -105,7 +105,7 @@ class VitalSigns:
         found: list[Sign] = []
         if depths:
             found.append(_depth(_mean(depths), last.target))
-            found.append(_swing(depths, last.target))
+            found += _swing(depths, last.target)
         if last.deadband is not None and last.target:
             steps = round(last.deadband_steps or 0)
             words = f"engaged for {steps:,} policy steps" if last.deadband else "not engaged"
@@ -155,12 +155,14 @@ def _depth(mean: float, target: float | None) -> Sign:
     return Sign("depth", mean, words)
 
 
-def _swing(depths: Sequence[float], target: float | None) -> Sign:
+def _swing(depths: Sequence[float], target: float | None) -> list[Sign]:
     """Half the way from the lowest to the highest of the smoothed depths, as a share of the target or the mean."""
-    size = min(SMOOTHED, len(depths))
-    means = [_mean(depths[start : start + size]) for start in range(0, len(depths) - size + 1, size)]
+    starts = range(0, len(depths) - SMOOTHED + 1, SMOOTHED)
+    means = [_mean(depths[start : start + SMOOTHED]) for start in starts]
+    if len(means) < 2:
+        return []
     swing = (max(means) - min(means)) / 2 / (target or _mean(depths))
-    return Sign("swing", swing, f"±{swing:.1%} around its middle, over means of {size} steps")
+    return [Sign("swing", swing, f"±{swing:.1%} around its middle, over means of {SMOOTHED} steps")]
 
 
 def _known(values: Sequence[Any]) -> list[float]:

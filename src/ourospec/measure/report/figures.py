@@ -78,8 +78,9 @@ def _speed(history: History) -> Iterator[Figure]:
 
 
 def _others(history: History) -> Iterator[Figure]:
+    """Numbers that have no plot of their own, but for those that are 0 throughout."""
     for name, found in history.series.items():
-        if name not in KNOWN and len(found) and not (found.vectors or found.matrices):
+        if name not in KNOWN and not (found.vectors or found.matrices) and found.values.any():
             title = name.replace("_", " ").capitalize()
             layout = axes("")
             if np.ptp(found.values) == 0:

@@ -180,7 +180,9 @@ class NoBenefit(DepthRule):
 
     @property
     def patience(self) -> int:
-        return self.setting.scaled(0.05, 30, 500)
+        return self.setting.scaled(
+            0.1, 50, 1000
+        )  # gates that were just set free have yet to find what is worth it
 
     def holds(self, reading: Reading) -> bool | None:
         gain = reading.number("delta_ce")
@@ -188,7 +190,7 @@ class NoBenefit(DepthRule):
         if gain is None or reading.step_kind != POLICY or self.mean < 1.05:
             return None
         if self._gain is None or self._wins is None:
-            steps = self.setting.scaled(0.05, 30, 300)
+            steps = self.setting.scaled(0.1, 50, 500)
             self._gain, self._wins = MovingMean(steps), MovingMean(steps)
         self._gain.add(gain)
         self._wins.add(float(gain > 0))
