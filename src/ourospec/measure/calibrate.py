@@ -24,6 +24,8 @@ TOLERANCE = 0.005
 """Passes per token and layer within which a budget counts as met."""
 PACE_TOLERANCE = 0.03
 """Share of a budget in milliseconds within which it counts as met; or half the repeats' spread, if that is more."""
+COARSE, FINE = 0.1, 0.02
+"""Passes within which a depth is found that is only to be timed: the first one between the ends, and those after."""
 MOST_SCORES = 40
 """Scorings of the sample in one search, at most."""
 PACE_ROUNDS = 4
@@ -200,7 +202,7 @@ def _meet_pace(
     """
     told = tell or (lambda _: None)
     low, high = curve.depth(SHALLOWEST), curve.depth(DEEPEST)
-    thresholds = [SHALLOWEST, curve.find((low + high) / 2), DEEPEST]
+    thresholds = [SHALLOWEST, curve.find((low + high) / 2, COARSE), DEEPEST]
     told("timing decoding at three depths and as trained")
     *timed, trained = bench.pace([*(effort_at(t, budget.readout) for t in thresholds), None])
     known = dict(zip(thresholds, timed, strict=True))
@@ -221,7 +223,7 @@ def _meet_pace(
     for _ in range(PACE_ROUNDS):
         if _near(known[best], budget.amount):
             break
-        threshold = curve.find(_depth_for(budget.amount, curve, known))
+        threshold = curve.find(_depth_for(budget.amount, curve, known), FINE)
         if threshold in known:
             break
         told(f"timing decoding at {curve.depth(threshold):.2f} passes")
