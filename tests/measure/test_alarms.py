@@ -5,7 +5,9 @@ They stand beside the generator of synthetic runs, which they share with the rep
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -201,3 +203,11 @@ def test_steps_are_scaled_with_the_run_and_bounded() -> None:
     assert [Setting({}, total).scaled(0.1, 10, 100) for total in (0, 50, 500, 5000)] == [32, 10, 50, 100]
     assert Setting({"a": {"b": 2}}).number("a", "b") == 2
     assert Setting({"a": {"b": 2}}).number("a", "b", "c") is None
+
+
+def test_the_page_about_diagnosis_knows_every_rule() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "diagnose.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(\w+)`( \(severe\))? \|", page, re.M))
+    for rule in RULES:
+        assert rule.name in rows, rule.name
+        assert bool(rows[rule.name]) == (rule.severity == "severe"), rule.name
