@@ -194,6 +194,16 @@ def test_the_red_flags_of_a_run_stand_on_its_page(tmp_path: Path, page: Page) ->
     assert len(ill.with_class("finding")) == ill.text.count("Likely cause")
 
 
+def test_a_price_is_drawn_where_somebody_could_move_it(tmp_path: Path) -> None:
+    def drawn(**more: Any) -> list[str]:
+        steps = [Event("step", n, {"loss": 3.0, "price": 0.01, **more}) for n in range(1, 9)]
+        (tmp_path / str(len(more))).mkdir()
+        return [f.name for f in draw_figures(read_history(told(tmp_path / str(len(more)), *steps)))]
+
+    assert "price" not in drawn()
+    assert "price" in drawn(control_error=0.3), "pinned at a bound"
+
+
 def test_tokens_are_coloured_by_their_passes(page: Page, adaptive: RunDirectory) -> None:
     events = [json.loads(line) for line in adaptive.events.open(encoding="utf-8")]
     rounds = [event["samples"] for event in events if event["kind"] == "sample"]

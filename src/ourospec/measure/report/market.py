@@ -20,8 +20,10 @@ RESTING = " Shaded: the deadband is engaged."
 
 def _price(history: History) -> Iterator[Figure]:
     found = history.series.get("price_next") or history.series.get("price")
-    if found is None or not len(found) or not np.ptp(found.values):
+    if found is None or not len(found):
         return
+    if not np.ptp(found.values) and "control_error" not in history.series:
+        return  # nobody moves it
     data = [line(found.steps, found.values, "price", "var(--accent)")]
     layout = axes("nats per pass")
     layout["yaxis"]["exponentformat"] = "power"
