@@ -14,10 +14,38 @@ step        loss (nats per target, all costs included); lr; lr_phase (warmup, co
   of a language model (nn/next_token.py)
             lm_loss (nats per target, of the next token alone); bits_per_byte (of the batch); aux_loss (nats per
             target that balancing costs; only with experts)
-  of adaptive_lm besides
-            mean_passes (per token and layer); passes_by_layer [L]; depth_histogram [K] (share of (token, layer)
-            pairs that ran exactly 1 .. K passes); survival [K] (mean survival entering each pass); gate (mean
-            probability of going on after the first pass; only with gates)
+  of adaptive_lm besides: K passes at most, L layers; a field that means nothing in a step is left out
+            step_kind (forced: every token runs the same number of passes, policy: the gates decide, audit: one layer
+            runs one more pass than its gates want); audit_layer (from 0; on audits); mean_passes (executed, per token
+            and layer); wanted_passes (what the gates alone asked for; not on forced steps); expected_passes (soft
+            depth: the sum of the mean survival); exec_passes (of the deepest token, mean over layers); gap
+            (exec_passes − expected_passes); passes_by_layer [L]; depth_histogram [K] (share of (token, layer) pairs
+            that ran exactly 1 .. K passes); survival [K] (mean survival entering each pass); threshold (survival
+            under which a token leaves); aux_per_call (aux_loss by the calls of a router; only with experts)
+  of its gates
+            gate (mean probability of going on after the first pass); near_floor (share of gate values <= 0.05; not on
+            forced steps); gate_loss (nats per target that teaching the gates adds to the loss); credit_gain (nats:
+            mean measured gain of one more pass in the layer on trial; both where gains teach the gates)
+  of its price, in nats per pass
+            price (applied in this step); price_next (after the controller heard of it); target_passes;
+            control_error (wanted_passes − target_passes; of priced policy steps); deadband (bool); deadband_steps
+            (since it engaged)
+  of what that bought, in nats per target, on priced steps
+            ponder (net, in the loss); ponder_raw (before the coupon); ponder_reward (the coupon); delta_ce
+            (cross-entropy of a cheaper run of some rows − as run; cheaper: all layers one pass, of an audit the same
+            without its additional pass); delta_h (entropy as run − of the cheaper run)
+  of its baton
+            baton_ratio (RMS of what is taken over by that of the token); baton_gate (mean strength, 0 to 1)
+  of each layer [L], in stats.json without their layer_
+            layer_k (soft depth); layer_k_exec (passes of the deepest token); layer_avg_exec_token; layer_wanted
+            (passes that the gates asked for; not on forced steps); layer_p95_exec_token; layer_frac_ge2;
+            layer_frac_ge3; layer_frac_ge4 (shares of tokens that ran so many passes); layer_wasted_compute
+            (k_exec / avg_exec_token − 1); layer_histogram [L][K]; layer_s_trace [L][K]; layer_s_final (survival
+            behind the last gate that was asked); layer_p_mean; layer_p_std; layer_p_diff; layer_p_near_clamp (gate
+            values: mean after the first pass, standard deviation, second − first, share <= 0.05); layer_d_rel;
+            layer_h_diff (length of an update by that of the state, plain and as weighted); layer_ponder_signal
+            ((k − 1) / (K − 1)); layer_p_loss (nats per target: the layer's part of the bill); layer_ent (entropy of
+            attention, 0 to 1; every tenth step)
 eval        split; loss, perplexity, bits_per_byte, mean_passes, flops_per_token (each with its standard error over
             documents under <name>_se); passes_by_layer [L]; documents, tokens, bytes (counts)
 sample      samples (a list of {prompt, text, pieces: [str], passes: [mean over layers, one a piece]})
