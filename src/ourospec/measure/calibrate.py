@@ -30,8 +30,9 @@ MOST_SCORES = 40
 """Scorings of the sample in one search, at most."""
 PACE_ROUNDS = 4
 """Thresholds that are timed after the first three, at most."""
-# Survival is held in float32; log-odds beyond this are no threshold that could be told from 0 or 1.
-FARTHEST = 25.0
+# Log-odds of the least and the greatest threshold that survival in float32 can be told from 0 and 1 by. The search goes
+# by their inverse hyperbolic sine: thresholds are mostly near one half, but a survival may be as small as it likes.
+LOWEST, HIGHEST = -87.0, 17.0
 FINEST = 1e-6
 
 DEEPEST, SHALLOWEST = 0.0, 1.0
@@ -79,7 +80,7 @@ class DepthCurve:
     def find(self, wanted: float, tolerance: float = TOLERANCE) -> float:
         """The threshold whose depth is nearest to `wanted`, of those scored on the way.
 
-        Bisection in the log-odds of the threshold, every other step by interpolation, until the depth is within
+        Bisection (see LOWEST for its scale), every other step by interpolation, until the depth is within
         the tolerance or the bracket is narrower than survival in float32 can tell: then the depth jumps there.
 
         Raises:
@@ -87,12 +88,12 @@ class DepthCurve:
         """
         self._refuse_beyond(wanted, tolerance)
         tried = [DEEPEST, SHALLOWEST]
-        low, high = -FARTHEST, FARTHEST
+        low, high = math.asinh(LOWEST), math.asinh(HIGHEST)
         above, below = self.depth(DEEPEST) - wanted, self.depth(SHALLOWEST) - wanted
         while self._miss(tried, wanted) > tolerance and high - low > FINEST and len(tried) < MOST_SCORES:
             share = above / (above - below) if len(tried) % 2 else 0.5
             middle = low + min(max(share, 0.05), 0.95) * (high - low)
-            threshold = 1 / (1 + math.exp(-middle))
+            threshold = 1 / (1 + math.exp(-math.sinh(middle)))
             tried.append(threshold)
             excess = self.depth(threshold) - wanted
             if excess >= 0:
@@ -197,8 +198,8 @@ def _meet_pace(
 ) -> tuple[float, tuple[Pace, Pace], bool]:
     """The threshold whose measured time of decoding is nearest to the budget, and the time there and as trained.
 
-    Time is taken for a rising function of depth: between what was timed it is interpolated linearly, the threshold
-    of that depth is found and timed in its turn, until the time is near enough or the rounds are used up.
+    Time is taken for linear in depth: the straight line nearest to all that was timed says which depth to try, the
+    threshold of that depth is found and timed in its turn, until the time is near enough or the rounds are used up.
     """
     told = tell or (lambda _: None)
     low, high = curve.depth(SHALLOWEST), curve.depth(DEEPEST)
@@ -241,10 +242,12 @@ def _nearest(known: dict[float, Pace], ms: float) -> float:
 
 
 def _depth_for(ms: float, curve: DepthCurve, known: dict[float, Pace]) -> float:
-    points = sorted((curve.depth(threshold), pace.ms) for threshold, pace in known.items())
-    depths, times = np.array(points).T
-    # Where noise has a deeper one faster, the line between is flat.
-    return float(np.interp(ms, np.maximum.accumulate(times), depths))
+    depths, times = np.array([(curve.depth(threshold), pace.ms) for threshold, pace in known.items()]).T
+    apart = depths - depths.mean()
+    rise = float(apart @ times) / float(apart @ apart)
+    # A token's passes follow each other, so its time is linear in them; where noise says that it falls, any depth goes.
+    depth = float(depths.mean() + (ms - times.mean()) / rise) if rise > 0 else float(depths.mean())
+    return min(max(depth, float(depths.min())), float(depths.max()))
 
 
 def _entry(
