@@ -102,6 +102,8 @@ def test_telemetry_and_reports_do_without_torch() -> None:
     code = (
         "import sys; import ourospec.telemetry.console, ourospec.telemetry.live_view, ourospec.telemetry.samples\n"
         "import ourospec.telemetry.environment, ourospec.telemetry.jsonl, ourospec.measure.report\n"
+        "import ourospec.telemetry.log_file, ourospec.telemetry.stats_file\n"
+        "import ourospec.telemetry.tensorboard, ourospec.telemetry.wandb\n"
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

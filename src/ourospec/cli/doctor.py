@@ -21,6 +21,8 @@ EXTRAS = {
     "sentencepiece": "tokenizers in SentencePiece's .model format",
     "datasets": "corpora in parquet, Arrow and saved datasets (JSON lines do without)",
     "transformers": "the comparison of benchmarks/train_throughput.py",
+    "tensorboard": "ouro train --tensorboard",
+    "wandb": "ouro train --wandb",
 }
 """Optional package, which is also the name of our extra -> what it is for."""
 
