@@ -92,6 +92,27 @@ def test_nothing_is_touched_before_the_first_event(run: RunDirectory) -> None:
     assert not run.path.exists()
 
 
+def test_a_disk_that_is_full_for_a_while_leaves_whole_lines(run: RunDirectory) -> None:
+    resource = pytest.importorskip("resource")
+    log = LogFile(run)
+    for event in (start(), plain(1)):
+        log.on_event(event)
+    log.close()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    log = LogFile(run)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (run.log.stat().st_size + 70, limits[1]))
+    try:
+        with pytest.warns(RuntimeWarning, match="could not be written"):
+            log.on_event(plain(2))
+            log.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    log.on_event(plain(3))
+    log.close()
+    assert steps(run) == [1, 3]
+    assert all(line.startswith(("INIT", "STEP: ")) for line in lines(run))
+
+
 def test_a_disk_that_takes_nothing_costs_the_log_and_is_said_once(run: RunDirectory) -> None:
     run.log.mkdir(parents=True)
     with pytest.warns(RuntimeWarning, match=r"train\.log could not be written") as said:

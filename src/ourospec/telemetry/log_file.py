@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -47,8 +48,7 @@ class LogFile:
             lines += self._lines(event)
         if self._file is None:
             self._file = self._path.open("ab", buffering=0)
-        text = "".join(f"{line}\n" for line in lines)
-        self._file.write(text.encode("utf-8", "replace"))
+        _append(self._file, "".join(f"{line}\n" for line in lines).encode("utf-8", "replace"))
 
     def _lines(self, event: Event) -> list[str]:
         if event.kind == "start":
@@ -71,6 +71,17 @@ class LogFile:
         kept, self._deadband = _keep(self._path, event.step) if resumed else (0, False)
         self._file.truncate(kept)
         self._file.seek(kept)
+
+
+def _append(file: BinaryIO, data: bytes) -> None:
+    """Write all of it or, where the disk takes no more, nothing of it, so that lines stay whole."""
+    size = file.seek(0, os.SEEK_END)
+    try:
+        while data:
+            data = data[file.write(data) :]
+    except OSError:
+        file.truncate(size)
+        raise
 
 
 def _keep(path: Path, step: int) -> tuple[int, bool | None]:
