@@ -22,8 +22,8 @@ SAMPLE_TOKENS = 20_000
 """Targets of the sample that a threshold is searched on, about."""
 TOLERANCE = 0.005
 """Passes per token and layer within which a budget counts as met."""
-PACE_TOLERANCE = 0.03
-"""Share of a budget in milliseconds within which it counts as met; or half the repeats' spread, if that is more."""
+PACE_TOLERANCE, PACE_NOISE = 0.03, 0.10
+"""Shares of a budget in milliseconds within which it counts as met: always, and at most if the repeats vary by more."""
 COARSE, FINE = 0.1, 0.02
 """Passes within which a depth is found that is only to be timed: the first one between the ends, and those after."""
 MOST_SCORES = 40
@@ -234,7 +234,8 @@ def _meet_pace(
 
 
 def _near(pace: Pace, ms: float) -> bool:
-    return abs(pace.ms - ms) <= max(PACE_TOLERANCE * ms, pace.spread / 2)
+    # Of the median of seven repeats, the standard error is about a third of their interquartile range.
+    return abs(pace.ms - ms) <= min(max(PACE_TOLERANCE * ms, pace.spread / 3), PACE_NOISE * ms)
 
 
 def _nearest(known: dict[float, Pace], ms: float) -> float:
