@@ -9,7 +9,6 @@ import random
 import resource
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -332,20 +331,6 @@ def test_weights_for_use_are_the_average_under_all_names(three: Path) -> None:
     assert (origin.step, origin.tokens, origin.averaged, origin.skipped) == (30, 300, True, ())
     assert origin.seconds == pytest.approx(3.0)
     assert origin.objective == {"price": 0.1}
-
-
-def test_the_digest_of_weights_changes_with_the_weights_and_the_average_alone(tmp_path: Path) -> None:
-    def digest(name: str, **changes: Any) -> str:
-        store_of(tmp_path / name).save(replace(snapshot(5), **changes))
-        return load_weights(RunDirectory(tmp_path / name))[1].digest
-
-    other = {"w": torch.ones(20, 30)}
-    same = digest("same")
-    assert digest("again") == same
-    assert digest("optimiser", state={"optimizer/0": torch.ones(1)}) == same
-    assert digest("average", average=other) != same
-    assert digest("weights", weights={**snapshot(5).weights, "count": torch.tensor(6)}) != same
-    assert digest("plain", average={}) != same
 
 
 def test_weights_of_a_run_without_average_are_its_own(tmp_path: Path) -> None:
