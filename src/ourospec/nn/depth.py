@@ -36,6 +36,10 @@ class DepthConfig(Config):
     """Passes that a token can run in a layer."""
     scales: tuple[float, ...] = (1.0, 0.7, 0.5, 0.35)
     """What each pass's update is multiplied by; one number per pass."""
+    learned_passes: bool = False
+    """Whether each pass after the first has gains of its own, by which it reads and writes the stream (two vectors,
+    which begin at 1 and at the pass's scale). The weights are shared, and without this a further pass can but repeat
+    what the first did: it unlearns to help where few tokens run it."""
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.10
     """Survival under which a token leaves the layer."""
     halting: Literal["token", "batch", "fixed"] = "token"
@@ -159,6 +163,9 @@ class AdaptiveLayer(nn.Module):
         self.attention_norm, self.mlp_norm = RMSNorm(width), RMSNorm(width)
         self.attention = Attention(width, attention)
         self.mlp = MoE(width, moe) if moe else build_mlp(activation, width, mlp_hidden)
+        later = range(1, depth.max_passes) if depth.learned_passes else ()
+        self.reads = nn.ParameterList(nn.Parameter(torch.ones(width)) for _ in later)
+        self.writes = nn.ParameterList(nn.Parameter(torch.full((width,), depth.scales[k])) for k in later)
         gated = depth.halting != "fixed" and depth.max_passes > 1
         self.gate = ContinueGate(width, depth.max_passes, depth.features, depth.gate_bias) if gated else None
 
@@ -184,6 +191,8 @@ class AdaptiveLayer(nn.Module):
         for index in range(limit):
             entering = ledger.enter(dead_too=self._by_batch)
             state = self.attention_norm(h)
+            if index and self.depth.learned_passes:
+                state = state * self.reads[index - 1]
             queries, kv = self._queries(state, kv, visibility, cache)
             change, loss = self._update(index, h, queries, kv, visibility, ledger.alive)
             if loss is not None:
@@ -271,11 +280,15 @@ class AdaptiveLayer(nn.Module):
         """α_k·u_k, from a token's own state and queries and the layer's keys and values."""
         attended = self.attention.attend(queries, kv, visibility)
         inner, loss = self.mlp_norm(h + attended), None
+        if index and self.depth.learned_passes:
+            inner = inner * self.reads[index - 1]
         if isinstance(self.mlp, MoE):
             inner, loss = self.mlp(inner, alive)
         else:
             inner = self.mlp(inner)
         update = attended + inner
+        if index and self.depth.learned_passes:
+            return self.writes[index - 1] * update, loss
         scale = self.depth.scales[index]
         return (update if scale == 1.0 else scale * update), loss
 

@@ -40,7 +40,9 @@ class AdaptiveRecipe(TextRecipe):
                 f"objective.credit {credit.kind} teaches the gates through the survival: set model.depth.weight survival"
             )
         if credit.kind == "gain" and price.kind == "legacy":
-            raise ValueError("objective.price legacy bills soft depth in the loss: set objective.credit coupon")
+            raise ValueError(
+                "objective.price legacy bills soft depth in the loss: set objective.credit coupon"
+            )
         return self
 
     def build_model(self, tokenizer: Tokenizer) -> nn.Module:
