@@ -49,7 +49,7 @@ def test_ouro_100m_has_the_documented_sizes():
 def test_fixed_variants_differ_from_tiny_in_depth_only(passes):
     tiny, fixed = PRESETS["adaptive_lm/tiny"](), PRESETS[f"adaptive_lm/tiny_fixed_{passes}"]()
     assert fixed.model.depth.halting == "fixed" and fixed.model.depth.max_passes == passes
-    assert fixed.objective.price == 0
+    assert fixed.objective.price.price == 0
     assert fixed.model.model_copy(update={"depth": tiny.model.depth}) == tiny.model
     assert (fixed.train, fixed.optim, fixed.data) == (tiny.train, tiny.optim, tiny.data)
 

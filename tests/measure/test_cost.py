@@ -71,7 +71,7 @@ def test_an_adaptive_model_costs_what_torch_counts(passes: int) -> None:
 @pytest.mark.parametrize("passes", [1, 2, 3])
 def test_gates_are_counted_with_each_pass(passes: int) -> None:
     model = adaptive()
-    effort = Effort(forced_passes=passes)
+    effort = Effort(max_passes=passes, threshold=0.0)  # everyone runs them all, and the gates are asked
     # Beyond what is counted per token, a gate multiplies its pass embedding once per call.
     assert model.cost(CONTEXT).uniform(float(passes)) == pytest.approx(counted(model, effort), rel=2e-3)
 

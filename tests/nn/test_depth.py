@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from ourospec.contracts import Effort
+from ourospec.contracts import Effort, Rehearsal
 from ourospec.errors import ConfigError
 from ourospec.nn.attention import AttentionConfig, Visibility
 from ourospec.nn.depth import AdaptiveLayer, DepthConfig
+from ourospec.nn.gate import READOUTS, Update
 from ourospec.nn.init import initialise
 from ourospec.nn.moe import MoE, MoEConfig
 
@@ -43,15 +44,17 @@ def run(layer: AdaptiveLayer, h: torch.Tensor, effort: Effort = Effort(), docume
 
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("threshold", [0.05, 0.2, 0.4])
-def test_equals_the_loop_over_single_tokens(threshold, packed):
-    layer, h = make(gate_bias=0.0, threshold=threshold), states()
+@pytest.mark.parametrize("weight", ["survival", "full"])
+def test_equals_the_loop_over_single_tokens(weight, threshold, packed):
+    layer, h = make(gate_bias=0.0, threshold=threshold, weight=weight), states()
     documents = torch.tensor([[0, 0, 1, 1, 1, 2], [0, 0, 0, 0, 1, 1]]) if packed else None
     y, trace, _ = run(layer, h, documents=documents)
 
     def gate(index, state, before, update, previous):
-        return layer.gate(index, state, before, update, previous, None)
+        earlier = None if previous is None else Update(index - 1, state, before, previous, None)
+        return layer.gate(Update(index, state, before, update, earlier)).sigmoid()
 
-    slow, passes = reference.pass_loop(h, layer, documents, gate, threshold=threshold)
+    slow, passes = reference.pass_loop(h, layer, documents, gate, threshold=threshold, weight=weight)
     assert torch.equal(trace.passes, passes)
     assert len(set(passes.flatten().tolist())) > 1, "the case must show different depths"
     torch.testing.assert_close(y, slow, **CLOSE)
@@ -83,7 +86,19 @@ def test_forced_passes_ask_no_gate():
         _, trace, _ = run(layer, h, Effort(forced_passes=passes))
         assert (trace.passes == passes).all()
         assert all((s == 1).all() for s in trace.survival)
+        assert trace.gates == ()
     assert (run(layer, h)[1].passes == 1).all()
+
+
+def test_a_rehearsal_asks_the_gates_of_forced_passes_too():
+    """They are taught before they are heeded: with the probabilities that they would have given."""
+    layer, h = make(gate_bias=0.0, threshold=0.001), states()
+    _, free, _ = run(layer, h, Effort(threshold=0.0))
+    for passes in (1, 2, 4):
+        _, forced, _ = run(layer, h, Effort(forced_passes=passes, training=Rehearsal()))
+        assert (forced.passes == passes).all()
+        assert len(forced.gates) == min(passes, 3), "the last possible pass asks no gate"
+        assert torch.equal(forced.gates[0], free.gates[0])
 
 
 def test_one_forced_pass_is_a_plain_block():
@@ -121,14 +136,14 @@ def test_impossible_thresholds_are_refused(threshold):
         run(make(), states(), Effort(threshold=threshold))
 
 
-def test_training_keeps_gates_within_floor_and_ceiling():
+def test_a_rehearsal_keeps_gates_within_floor_and_ceiling():
     shy, bold = make(gate_bias=-50.0).train(), make(gate_bias=50.0).train()
-    for layer, bound in ((shy, 0.01), (bold, 0.95)):
+    rehearsal = Effort(training=Rehearsal(floor=0.01, ceiling=0.95))
+    for layer, bound, free in ((shy, 0.01, 0.0), (bold, 0.95, 1.0)):
         torch.nn.init.zeros_(layer.gate.output.weight)
-        _, trace, _ = run(layer, states())
-        torch.testing.assert_close(trace.gates[0], torch.full_like(trace.gates[0], bound))
-    _, trace, _ = run(shy, states(), Effort(forced_passes=2))
-    assert float(trace.gates[0].detach().max()) < 0.01, "the floor is not for forced passes"
+        for effort, wanted in ((rehearsal, bound), (Effort(), free)):
+            _, trace, _ = run(layer, states(), effort)
+            torch.testing.assert_close(trace.gates[0], torch.full_like(trace.gates[0], wanted), **CLOSE)
 
 
 def test_batch_rule_updates_the_dead_and_ends_together():
@@ -174,14 +189,101 @@ def test_gate_starts_near_its_bias_and_every_weight_has_a_gradient():
 
 def test_a_closed_gate_can_be_opened_again():
     """Even where every gate is under floor and threshold, those explored give a gradient to loss and price."""
-    layer = make(gate_bias=-8.0, exploration=0.2).train()
+    layer = make(gate_bias=-8.0).train()
     torch.nn.init.zeros_(layer.gate.output.weight)
-    y, trace, _ = run(layer, states(4, 12))
+    torch.manual_seed(0)
+    y, trace, _ = run(layer, states(4, 12), Effort(training=Rehearsal(floor=0.01, exploration=0.2)))
     assert 1 < float(trace.passes.double().mean()) < 1.7
     for what in (y.square().sum(), trace.priced_passes.sum()):
         gradient = torch.autograd.grad(what, layer.gate.output.bias, retain_graph=True)[0]
         assert float(gradient.abs()) > 0
-    assert (run(layer.eval(), states(4, 12))[1].passes == 1).all(), "nobody explores outside training"
+    assert (trace.wanted == 1).all(), "what exploration adds was wanted by no gate"
+    assert (run(layer, states(4, 12))[1].passes == 1).all(), "nobody explores outside a rehearsal"
+
+
+def test_a_rehearsal_that_rehearses_nothing_changes_nothing():
+    for weight in ("survival", "full"):
+        layer, h = make(gate_bias=0.0, weight=weight), states()
+        (y, trace, _), (y_again, again, _) = run(layer, h), run(layer, h, Effort(training=Rehearsal()))
+        assert torch.equal(y, y_again)
+        for name in ("passes", "wanted"):
+            assert torch.equal(getattr(trace, name), getattr(again, name))
+        for name in ("survival", "gates"):
+            parts = zip(getattr(trace, name), getattr(again, name), strict=True)
+            assert all(torch.equal(one, other) for one, other in parts)
+        assert torch.equal(trace.wanted, trace.passes)
+
+
+def test_an_audit_gives_each_token_one_pass_more_than_its_gates_want():
+    layer, h = make(gate_bias=0.0, threshold=0.3, weight="full"), states(4, 12)
+    _, plain, _ = run(layer, h)
+    _, audit, _ = run(layer, h, Effort(training=Rehearsal(audited=True)))
+    assert set(plain.passes.flatten().tolist()) == {1, 2, 3, 4}, "the case must show different depths"
+    assert torch.equal(audit.wanted, plain.passes)
+    assert torch.equal(audit.passes, (plain.passes + 1).clamp(max=4))
+    for b, t in (plain.passes < 4).nonzero().tolist():
+        last = int(plain.passes[b, t]) - 1
+        entered = [float(s[b, t].detach()) for s in audit.survival]
+        assert entered[last + 1] == entered[last], "with the survival that the last wanted pass had"
+
+
+def test_what_is_said_of_an_update_by_hand():
+    layer, h = make(gate_bias=0.0), states()
+    effort = Effort(forced_passes=3, training=Rehearsal(watched_rows=1))
+    _, trace, _ = run(layer, h, effort)
+    after = [h, *(run(layer, h, Effort(forced_passes=k))[0] for k in (1, 2, 3))]
+    torch.testing.assert_close(trace.first, after[1])
+    for k in range(3):
+        size = (after[k + 1] - after[k]).norm(dim=-1) / after[k].norm(dim=-1)
+        torch.testing.assert_close(trace.relative[k], size, rtol=1e-7, atol=1e-7)
+    state = layer.attention_norm(h[:1])
+    see = Visibility(6, h.device)
+    queries, kv = layer.attention.project(state, see)
+    torch.testing.assert_close(trace.entropy, layer.attention.statistics(queries, kv, see).entropy)
+    assert trace.entropy.shape == (1, 6)
+
+
+def slow_readout(name, change, before, previous):
+    """By the formulas, one vector at a time."""
+    if name == "update":
+        size = min(10.0, float(change.norm() / before.norm()))
+        return min(1.0, 2 * size / (1 + size))
+    if previous is None:
+        return 1.0
+    if name == "direction":
+        return (1 - float(change @ previous / (change.norm() * previous.norm()))) / 2
+    return float((change - previous).norm() / (change.norm() + previous.norm()))
+
+
+@pytest.mark.parametrize("halting", ["token", "fixed"])
+@pytest.mark.parametrize("name", list(READOUTS))
+def test_a_readout_decides_by_its_formula(name, halting):
+    """In place of gates, and where there are none."""
+    layer, h = make(halting=halting, weight="full"), states()
+    everything = Effort(readout=name, threshold=0.0)
+    after = [h, *(run(layer, h, everything._replace(max_passes=k))[0] for k in (1, 2, 3, 4))]
+    after = [state.detach() for state in after]
+    changes = [after[k + 1] - after[k] for k in range(4)]
+    p = run(layer, h, everything)[1].gates
+    assert len(p) == 3
+    for b in range(2):
+        for t in range(6):
+            for k in range(3):
+                previous = changes[k - 1][b, t] if k else None
+                slow = slow_readout(name, changes[k][b, t], after[k][b, t], previous)
+                assert float(p[k][b, t]) == pytest.approx(slow, abs=1e-6)
+    threshold = float(torch.stack(p).prod(0).median())
+    _, trace, _ = run(layer, h, Effort(readout=name, threshold=threshold))
+    s, wanted = torch.ones(2, 6, dtype=torch.float64), torch.ones(2, 6, dtype=torch.long)
+    for part in p:
+        s = s * part
+        wanted += s >= threshold
+    assert torch.equal(trace.passes, wanted), "survival only falls, so this counts the passes"
+
+
+def test_an_unknown_readout_is_refused():
+    with pytest.raises(ConfigError, match="no readout 'mood'"):
+        run(make(), states(), Effort(readout="mood"))
 
 
 def test_the_balance_is_about_those_who_are_still_there():

@@ -111,8 +111,12 @@ def pass_loop(
     gate,  # (index, state, before, update, previous) -> p [B, T]; the gate itself is tested elsewhere
     *,
     threshold: float,
+    weight: str = "survival",
 ) -> tuple[Tensor, Tensor]:
     """The token rule, every token by itself: a token that has left is not computed at all.
+
+    Args:
+        weight: survival, or full for passes that weigh all of their scale.
 
     Returns the states and the executed passes [B, T].
     """
@@ -150,7 +154,8 @@ def pass_loop(
                 if not alive[b][t]:
                     continue
                 passes[b, t] += 1
-                state_now[b][t] = state_now[b][t] + s[b][t] * update[b, t]
+                by = s[b][t] if weight == "survival" else 1.0
+                state_now[b][t] = state_now[b][t] + by * update[b, t]
                 if p is not None:
                     s[b][t] = s[b][t] * p[b, t]
                     alive[b][t] = bool(s[b][t] >= threshold)
