@@ -48,7 +48,7 @@ class Schedule(Config):
 
     @model_validator(mode="after")
     def _in_order(self) -> Schedule:
-        if self.price_from < self.forced_until and self.forced_until != 1:
+        if self.forced_passes and self.price_from < self.forced_until and not self._only_warm_up:
             raise ValueError(
                 f"price_from ({self.price_from:g}) lies before forced_until ({self.forced_until:g}): "
                 "nobody decides yet whom a price could tell anything"
@@ -61,8 +61,8 @@ class Schedule(Config):
 
     def forced(self, clock: Clock) -> bool:
         """Whether the next step belongs to the warm-up."""
-        whole = self.unit == "fraction" and self.forced_until == 1
-        return bool(self.forced_passes) and (whole or not self._past(self.forced_until, clock))
+        lasts = self._only_warm_up or not self._past(self.forced_until, clock)
+        return bool(self.forced_passes) and lasts
 
     def priced(self, clock: Clock) -> bool:
         """Whether passes have a price in the next step."""
@@ -113,6 +113,10 @@ class Schedule(Config):
             audited_layer=audited,
             watched_rows=watched_rows,
         )
+
+    @property
+    def _only_warm_up(self) -> bool:
+        return self.unit == "fraction" and self.forced_until == 1
 
     def _now(self, clock: Clock) -> float:
         return clock.fraction if self.unit == "fraction" else float(clock.step)
