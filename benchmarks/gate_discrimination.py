@@ -42,7 +42,7 @@ def corpus(documents: int, seed: int) -> list[list[Span]]:
     lines: list[str] = []
     for path in sorted(folder.glob("*.py")):
         text = path.read_text(encoding="utf-8", errors="ignore")
-        lines += [line + "\n" for line in text.splitlines() if 20 <= len(line.strip()) and len(line) <= 80]
+        lines += [line + "\n" for line in text.splitlines() if len(line.strip()) >= 20 and len(line) <= 80]
     pool = random.Random(0).sample(lines, POOL)
     rng = random.Random(seed)
     return [compose(lines, pool, rng) for _ in range(documents)]

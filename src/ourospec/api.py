@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -83,6 +85,7 @@ def train(
     *,
     observers: Sequence[Observer] = (),
     tell: Callable[[str], None] | None = None,
+    set_price: float | None = None,
 ) -> Finish:
     """Train a recipe, or go on with it where the directory already holds it, and write the report.
 
@@ -91,6 +94,8 @@ def train(
         run_dir: where everything goes; see runs.RunDirectory.
         observers: watchers beside those that write the directory's own files.
         tell: hears, in a few words each, what is being prepared before the first step.
+        set_price: nats per pass with which to start or to go on, as far as the market's floor and ceiling allow; a
+            warning event records it.
 
     Raises:
         OuroError: see train.loop.fit, which this calls.
@@ -102,7 +107,25 @@ def train(
     # Before anything is prepared or written: another run's directory stays as it is.
     refuse_other_recipe(run, chosen.to_json())
     files = (JsonlObserver(run), LogFile(run), StatsFile(run), SampleFiles(run), _Paperwork(run))
-    return fit(chosen.assemble(run, [*files, *observers], tell))
+    job = chosen.assemble(run, [*files, *observers], tell)
+    if set_price is not None:
+        job = replace(job, adjust=partial(_set_price, set_price))
+    return fit(job)
+
+
+def _set_price(price: float, objective: Any) -> str:
+    """Override the price of a pass, and say so.
+
+    Raises:
+        ConfigError: this objective has no price, or the price is not a number.
+    """
+    if not hasattr(objective, "set_price"):
+        raise ConfigError("This model pays no price for passes.", "Leave --set-price out.")
+    if not math.isfinite(price):
+        raise ConfigError(f"A price of {price} cannot be paid.", "Name a number of nats, such as 0.01.")
+    before, taken = objective.price, objective.set_price(price)
+    bounded = "" if taken == price else f" ({price:g} is outside the market's bounds)"
+    return f"The price of a pass was set by hand: {taken:g} nats instead of {before:g}{bounded}."
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,8 @@ class AdaptiveObjective(NextToken):
 
     def training_effort(self, clock: Clock) -> Effort | None:
         effort = self.effort(clock) or Effort()
-        watched = 1 if clock.step % 10 == 0 and self.gated else 0
+        # Of the steps that an observer will call the tenth, the twentieth and so on, whose layers are written out.
+        watched = 1 if (clock.step + 1) % 10 == 0 and self.gated else 0
         return effort._replace(training=self.config.schedule.rehearsal(clock, self.layers, watched))
 
     def extra(
