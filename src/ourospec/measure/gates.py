@@ -39,9 +39,9 @@ class GatedModel(LanguageModel, Protocol):
         layer: int,
         passes: int,
         effort: Effort | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """The fall of −ln p(target) [B, T] when `layer` runs passes + 1 instead of `passes`, all else by `effort`; and
-        the logit [B, T] of the gate that is asked in between."""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The fall of −ln p(target) [B, T] when `layer` runs passes + 1 instead of `passes`, all else by `effort`; the
+        logit [B, T] of the gate that is asked in between; and −ln p(target) [B, T] without the further pass."""
         ...
 
 
@@ -81,7 +81,7 @@ class GateBench:
         for grid in self.grids:
             inputs, targets = (tensor.to(self.policy.device) for tensor in grid)
             with self.policy.inference(self.model):
-                gain, logit = self.model.probe_gain(inputs, None, targets, layer, passes, self.effort)
+                gain, logit, _ = self.model.probe_gain(inputs, None, targets, layer, passes, self.effort)
             gains.append(gain.cpu().double()[grid.scored].numpy())
             gates.append(torch.sigmoid(logit.double()).cpu()[grid.scored].numpy())
         return np.concatenate(gains), np.concatenate(gates)

@@ -61,6 +61,10 @@ class GainConfig(Config):
     gradient's norm, and so their influence on clipping, small."""
     clip: Annotated[float, Field(gt=0)] = 1.0
     """Measured gains are clipped to ± so many nats."""
+    stake: Annotated[float, Field(ge=0)] = 0.02
+    """Share of what is at stake, the token's loss without the pass, that is added to its gain. A further pass helps
+    only tokens that it was trained on: without this, what a budget leaves over goes to tokens whom a pass cannot harm
+    because they are foretold already, and passes unlearn to help the others."""
 
 
 class CouponConfig(Config):
@@ -197,7 +201,7 @@ def teach_gains(
     for row in range(rows):
         turn = clock.step * rows + row
         here = slice(row, row + 1)
-        gain, logit = model.probe_gain(
+        gain, logit, at_stake = model.probe_gain(
             tokens[here],
             documents[here] if documents is not None else None,
             targets[here],
@@ -206,9 +210,9 @@ def teach_gains(
             effort,
         )
         counted = targets[here] >= 0
-        wanted = gain.clamp(-config.clip, config.clip) / config.nats_per_logit
+        worth = gain.clamp(-config.clip, config.clip) + config.stake * at_stake
         gains.append((gain * counted).sum())
-        losses.append((0.5 * (logit - wanted) ** 2 * counted).sum())
+        losses.append((0.5 * (logit - worth / config.nats_per_logit) ** 2 * counted).sum())
     number = (targets >= 0).sum()
     loss = config.weight * torch.stack(losses).sum() / number.clamp(min=1)
     return Lesson(loss, {"credit_gain": Mean(torch.stack(gains).sum(), number)})

@@ -145,7 +145,7 @@ class AdaptiveLM(nn.Module):
         layer: int,
         passes: int,
         effort: Effort | None = None,
-    ) -> tuple[Float[Tensor, "B T"], Float[Tensor, "B T"]]:
+    ) -> tuple[Float[Tensor, "B T"], Float[Tensor, "B T"], Float[Tensor, "B T"]]:
         """What one more pass of one layer is worth to each token, and what its gate says of that.
 
         Args:
@@ -155,8 +155,8 @@ class AdaptiveLM(nn.Module):
             effort: how the other layers decide; None as trained.
 
         Returns:
-            The fall of −ln p(target) in nats (0 where there is no target), without gradient; and the logit of the gate
-            after pass `passes`, with the gate's own.
+            The fall of −ln p(target) in nats (0 where there is no target), without gradient; the logit of the gate
+            after pass `passes`, with the gate's own; and −ln p(target) without the further pass, without gradient.
         """
         effort = (effort or Effort())._replace(training=None)
         probed = self.layers[layer]
@@ -177,8 +177,8 @@ class AdaptiveLM(nn.Module):
             for above in self.layers[layer + 1 :]:
                 both = above(both, visibility, effort)[0]
             nll = self.head.judge(self.head.norm(both), targets.repeat(2, 1))[0]
-            gain = nll[: len(tokens)] - nll[len(tokens) :]
-        return gain, torch.logit(trace.gates[passes - 1], eps=1e-6)
+            at_stake, left = nll.chunk(2)
+        return at_stake - left, torch.logit(trace.gates[passes - 1], eps=1e-6), at_stake
 
     def logits(self, states: Float[Tensor, "*rows D"]) -> Float[Tensor, "*rows V"]:
         """In at least float32."""
