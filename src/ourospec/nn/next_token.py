@@ -39,7 +39,7 @@ class NextToken:
         }
         loss = nats
         if output.aux_loss is not None:
-            metrics["aux_loss"] = Mean(output.aux_loss.detach(), 1)
+            metrics["aux_loss"] = Mean(output.aux_loss.detach() * batch.num_targets, batch.num_targets)
             loss = loss + output.aux_loss * batch.num_targets
         cost, reported = self.extra(model, batch, output, clock)
         if cost is not None:

@@ -20,7 +20,9 @@ from ourospec.families.adaptive_lm.schedule import Schedule
 from ourospec.nn.depth import DepthConfig, LayerTrace
 from ourospec.nn.next_token import NextToken, TextBatch
 
-INTERNAL = frozenset({"bid", "bid_square", "layer_p_square", "layer_p_all"})
+INTERNAL = frozenset(
+    {"bid", "bid_square", "layer_p_square", "layer_p_all", "layer_p_change", "layer_p_twice"}
+)
 """Metrics that only serve to derive others."""
 
 
@@ -82,7 +84,8 @@ class AdaptiveObjective(NextToken):
         metrics = depth_metrics(traces, self.depth.max_passes, self.depth.weight)
         if output.aux_loss is not None:
             calls = sum(len(trace.survival) for trace in traces)
-            metrics["aux_per_call"] = Mean(output.aux_loss.detach() / calls, 1)
+            per_call = output.aux_loss.detach() / calls
+            metrics["aux_per_call"] = Mean(per_call * batch.num_targets, batch.num_targets)
         if not self.gated:
             return None, metrics
         rows = (

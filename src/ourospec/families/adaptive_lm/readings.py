@@ -78,8 +78,9 @@ def _gate_metrics(traces: tuple[LayerTrace, ...], asked: Tensor, tokens: int) ->
         "layer_p_near_clamp": Mean(((p <= NEAR_FLOOR) & asked).sum((0, 2, 3)).float(), number),
     }
     if len(asked) > 1:
-        both = asked[1].sum((1, 2)).clamp(min=1)
-        metrics["layer_p_diff"] = Mean(((p[1] - p[0]) * asked[1]).sum((1, 2)), both)
+        # Apart, since a micro-batch may have none who came so far.
+        metrics["layer_p_change"] = Mean(((p[1] - p[0]) * asked[1]).sum((1, 2)), tokens)
+        metrics["layer_p_twice"] = Mean(asked[1].sum((1, 2)), tokens)
     return metrics
 
 
@@ -118,7 +119,9 @@ def derive(read: Mapping[str, Any], price: float, max_passes: int) -> dict[str, 
     if "layer_p_square" in read:
         pairs = zip(read["layer_p_square"], read["layer_p_all"], strict=True)
         derived["layer_p_std"] = [max(square - mean**2, 0.0) ** 0.5 for square, mean in pairs]
-        derived.setdefault("layer_p_diff", read.get("layer_p_diff", [0.0] * len(histograms)))
+        none = [0.0] * len(histograms)
+        changes = zip(read.get("layer_p_change", none), read.get("layer_p_twice", none), strict=True)
+        derived["layer_p_diff"] = [change / twice if twice else 0.0 for change, twice in changes]
     return derived
 
 
