@@ -1,8 +1,8 @@
 """Whether the market holds its budget: executed depth over the last fifth of the policy steps, beside the old rules.
 
 Trains adaptive_lm/tiny with targets 1.3 and 2.0, and for 1.3 with the literal rules of Ouro-Spec 1.0 (objective.price
-legacy, objective.credit coupon, un-detached). Ours is held to 3% of the target, to an engaged deadband and to no swing beyond
-10%; the old rules are printed for comparison. Takes about half an hour on 2 cores; --quick trains a toy.
+legacy, objective.credit coupon, un-detached). Ours is held to 3% of the target, to an engaged deadband and to no swing
+beyond 10%; the old rules are printed for comparison. Takes about half an hour on 2 cores; --quick trains a toy.
 """
 
 from __future__ import annotations

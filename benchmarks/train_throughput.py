@@ -81,7 +81,10 @@ def build_ours(
     """dense_lm, or adaptive_lm of its shape forced to one pass, each with its own objective."""
     from ourospec.contracts import Clock
     from ourospec.families.adaptive_lm.model import AdaptiveConfig, AdaptiveLM
-    from ourospec.families.adaptive_lm.objective import AdaptiveObjective, PlainDepth
+    from ourospec.families.adaptive_lm.credit import NoCreditConfig
+    from ourospec.families.adaptive_lm.economy import ConstantPriceConfig
+    from ourospec.families.adaptive_lm.objective import AdaptiveObjective, DepthObjective
+    from ourospec.families.adaptive_lm.schedule import Schedule
     from ourospec.families.dense_lm.model import DenseConfig, DenseLM
     from ourospec.nn.attention import AttentionConfig
     from ourospec.nn.next_token import NextToken
@@ -99,8 +102,12 @@ def build_ours(
     if family == "dense_lm":
         model, objective = DenseLM(DenseConfig(**shape), vocabulary, []), NextToken()
     else:
-        model = AdaptiveLM(AdaptiveConfig(**shape), vocabulary, [])
-        objective = AdaptiveObjective(PlainDepth(forced_passes=1, forced_fraction=1.0), 4)
+        config = AdaptiveConfig(**shape)
+        model = AdaptiveLM(config, vocabulary, [])
+        one_pass = DepthObjective(
+            schedule=Schedule(hard_kill=True), price=ConstantPriceConfig(), credit=NoCreditConfig()
+        )
+        objective = AdaptiveObjective(one_pass, config.depth, layers)
 
     def loss(batch: Any) -> Any:
         step = objective(model, batch, None, Clock(0, 1))
