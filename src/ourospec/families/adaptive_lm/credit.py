@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from ourospec.config import Config
@@ -84,6 +84,12 @@ class CouponConfig(Config):
     """What the loss is compared with: a forward with one pass everywhere, or the head on the last layer's first."""
     price_scale: Annotated[float, Field(gt=0)] = 0.01
     """A typical price in nats per pass: the controller's steps are in units of it."""
+
+    @model_validator(mode="after")
+    def _path_for_gradients(self) -> CouponConfig:
+        if not self.detached and self.reference == "one_pass":
+            raise ValueError("a coupon that is not detached is measured with reference last_layer")
+        return self
 
 
 class ExplorationConfig(Config):

@@ -149,10 +149,10 @@ class AdaptiveObjective(NextToken):
         first = output.trace[-1].first
         with torch.no_grad():
             nll, entropy = model.head.judge(model.head.norm(first), batch.targets)
-            _, entropy_run = model.head.judge(output.states.detach(), batch.targets)
+            nll_run, entropy_run = model.head.judge(output.states.detach(), batch.targets)
             change = ((entropy_run - entropy) * (batch.targets >= 0)).sum()
-        states = output.states.detach() if config.detached else output.states
-        improvement = (nll.sum() - model.head.loss(states, batch.targets)) / number
+        run = nll_run.sum() if config.detached else model.head.loss(output.states, batch.targets)
+        improvement = (nll.sum() - run) / number
         metrics = {
             "delta_ce": Mean(improvement.detach() * number, number),
             "delta_h": Mean(change, number),
