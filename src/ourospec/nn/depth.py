@@ -118,10 +118,9 @@ class _Ledger:
         self.wanted = self.wanted + (wanting if self._favoured is None else wanting & ~self._favoured)
         return entering
 
-    def leave_together(self, p: Tensor) -> None:
-        """s ← s·p; under the threshold a token is dead, and yet goes on being updated."""
-        self.s = self.s * p
-        self.alive = self.s >= self.threshold
+    def stay(self, p: Tensor) -> None:
+        """Nobody leaves, by force: s keeps its value and takes the gradient of s·p, so that the gates can learn."""
+        self.s = self.s * (1 + (p - p.detach()))
 
     def leave(self, p: Tensor, exploration: float, audited: bool) -> None:
         """s ← s·p, and those under the threshold leave.
@@ -210,8 +209,11 @@ class AdaptiveLayer(nn.Module):
             p = self._continue(update, effort, queries, kv, visibility)
             gates.append(p)
             previous = update
-            if not forced and self._leave(ledger, p, rehearsal):
-                break
+            if not forced:
+                if self._leave(ledger, p, rehearsal):
+                    break
+            elif self.depth.weight == "survival":
+                ledger.stay(p)
         trace = LayerTrace(
             ledger.passes,
             ledger.wanted,
@@ -229,12 +231,11 @@ class AdaptiveLayer(nn.Module):
 
     def _leave(self, ledger: _Ledger, p: Tensor, rehearsal: Rehearsal | None) -> bool:
         """Let those go who are done; whether nobody is left."""
+        rehearsal = rehearsal or Rehearsal()
+        # By batch the dead are updated anyway: there is nothing to explore.
+        ledger.leave(p, 0.0 if self._by_batch else rehearsal.exploration, rehearsal.audited)
         if self._by_batch:
-            ledger.leave_together(p)
             return bool(ledger.alive.float().mean() <= BATCH_EXIT_SHARE)
-        ledger.leave(
-            p, rehearsal.exploration if rehearsal else 0.0, rehearsal is not None and rehearsal.audited
-        )
         return not bool(ledger.alive.any())
 
     def _limits(self, effort: Effort) -> tuple[int, bool]:
