@@ -41,13 +41,12 @@ def tokens_of(layer: dict[str, Any]) -> list[Token]:
     return [Token(layer, b, t) for b in range(len(rows)) for t in range(len(rows[b]))]
 
 
-def books(parts: list[list[dict[str, Any]]], most: int, weight: str, price: float) -> dict[str, Any]:
+def books(parts: list[list[dict[str, Any]]], most: int, weight: str) -> dict[str, Any]:
     """The fields that follow from what ran.
 
     Args:
         parts: [micro-batch][layer].
         most: K, passes at most.
-        price: nats per pass where passes have a price in this step, else 0.
     """
     layers = range(len(parts[0]))
     by_layer = [[token for part in parts for token in tokens_of(part[index])] for index in layers]
@@ -63,7 +62,6 @@ def books(parts: list[list[dict[str, Any]]], most: int, weight: str, price: floa
     of_layers = [_of_layer(tokens, most, weight) for tokens in by_layer]
     for name in of_layers[0]:
         found[f"layer_{name}"] = [each[name] for each in of_layers]
-    found["layer_p_loss"] = [price * (each["avg_exec_token"] - 1) / len(of_layers) for each in of_layers]
     found["exec_passes"] = mean(found["layer_k_exec"])
     found["gap"] = found["exec_passes"] - found["expected_passes"]
     if parts[0][0]["entropy"] is not None:
@@ -116,6 +114,17 @@ def _of_layer(tokens: list[Token], most: int, weight: str) -> dict[str, Any]:
 
 def _weight(token: Token, index: int, weight: str) -> float:
     return 1.0 if index == 0 or weight == "full" else _entered(token, index)
+
+
+def layer_bills(found: dict[str, Any], price: float, kind: str, most: int) -> list[float]:
+    """What each layer adds to the bill: gains are billed by the sum over layers, the rest by their mean."""
+    more = [average - 1 for average in found["layer_avg_exec_token"]]
+    if kind == "legacy":
+        pairs = zip(found["layer_ponder_signal"], found["layer_k_exec"], strict=True)
+        more = [0.85 * soft + 0.15 * (deepest - 1) / (most - 1) for soft, deepest in pairs]
+    elif kind != "gain":
+        more = [passes / len(more) for passes in more]
+    return [price * passes for passes in more]
 
 
 def bid_spread(parts: list[list[dict[str, Any]]]) -> float:

@@ -59,7 +59,7 @@ class Watched:
     @property
     def trained(self) -> list[Any]:
         """The outputs that were trained on, one a micro-batch."""
-        return [output for kwargs, output in self.forwards if kwargs["effort"].training is not None]
+        return [output for _, output in self.forwards if output.states.requires_grad]
 
 
 class Case:
@@ -302,9 +302,11 @@ KINDS = {
 def test_every_field_of_the_event(case):
     step = case.clock.step
     kind = next(KINDS[name] for name, at in CLOCKS.items() if at == step)
-    priced = case.objective.config.schedule.priced(case.clock)
-    weight = case.model.depth.weight
-    books = slow.books(case.parts, case.model.depth.max_passes, weight, priced * case.before["price"])
+    books = slow.books(case.parts, case.model.depth.max_passes, case.model.depth.weight)
+    config = case.objective.config
+    price = case.before["price"] if config.schedule.priced(case.clock) else 0.0
+    kind_of_bill = "legacy" if config.price.kind == "legacy" else config.credit.kind
+    books["layer_p_loss"] = slow.layer_bills(books, price, kind_of_bill, case.model.depth.max_passes)
     wanted = {
         **books,
         **losses(case),
@@ -344,8 +346,8 @@ def test_a_model_without_gates_tells_what_it_ran():
     schedule = Schedule(forced_passes=0, forced_until=0, price_from=0, audit_share=0)
     settings = {"credit": NoCreditConfig(), "price": ConstantPriceConfig(price=0.0)}
     case = Case({**settings, "schedule": schedule, "halting": "fixed", "max_passes": 3}, step=9)
-    books = slow.books(case.parts, 3, "survival", 0.0)
-    for name, value in (books | losses(case)).items():
+    books = slow.books(case.parts, 3, "survival")
+    for name, value in (books | losses(case) | {"layer_p_loss": [0.0] * LAYERS}).items():
         assert_close(name, case.event[name], value)
     assert books["mean_passes"] == 3
     assert "gate" not in case.event and "near_floor" not in case.event and "ponder" not in case.event

@@ -171,6 +171,22 @@ def _legacy_depth(trace: LayerTrace, max_passes: int) -> Tensor:
     return (0.85 * soft + 0.15 * deepest) / max(max_passes - 1, 1)
 
 
+def layer_bills(
+    config: GainConfig | CouponConfig | ExplorationConfig | NoCreditConfig,
+    controller: Controller,
+    read: Mapping[str, Any],
+    max_passes: int,
+) -> list[float]:
+    """Each layer's part of Bill.raw, from what was read of a step."""
+    if controller.uses_soft_depth:
+        spread = max(max_passes - 1, 1)
+        pairs = zip(read["layer_ponder_signal"], read["layer_k_exec"], strict=True)
+        return [controller.price * (0.85 * soft + 0.15 * (deepest - 1) / spread) for soft, deepest in pairs]
+    means = read["passes_by_layer"]
+    shared = 1 if isinstance(config, GainConfig) else len(means)
+    return [controller.price * (mean - 1) / shared for mean in means]
+
+
 def exit_entropy(trace: LayerTrace, max_passes: int) -> Tensor:
     """−Σ_k q_k ln q_k of the exit distribution, mean over tokens, in nats; q_k = s_k − s_(k+1), q_K = s_K.
 

@@ -125,9 +125,11 @@ class AdaptiveObjective(NextToken):
         if not rows:
             return None, {}
         tokens, targets, documents = self._rows(batch, rows)
-        cheaper = Effort(forced_passes=1)
-        if self.config.schedule.audited_layer(clock, self.layers) is not None:
-            cheaper = self.effort(clock) or Effort()
+        cheaper, schedule = Effort(forced_passes=1), self.config.schedule
+        if schedule.audited_layer(clock, self.layers) is not None:
+            # Within the same floor and ceiling: what differs is the additional pass.
+            within = schedule.rehearsal(clock, self.layers, 0)._replace(audited_layer=None)
+            cheaper = (self.effort(clock) or Effort())._replace(training=within)
         with torch.no_grad():
             states = model(tokens, documents, effort=cheaper).states
             nll, entropy = model.head.judge(states, targets)
@@ -169,13 +171,17 @@ class AdaptiveObjective(NextToken):
             "step_kind": kind,
             "price": market.price,
             "threshold": self.depth.threshold if effort.threshold is None else effort.threshold,
-            **derive(metrics, market.price if schedule.priced(now) else 0.0, self.depth.max_passes),
+            **derive(metrics, self.depth.max_passes),
         }
+        priced = self.gated and schedule.priced(now)
+        depths = {**metrics, **read}
+        bills = credit.layer_bills(self.config.credit, market, depths, self.depth.max_passes)
+        read["layer_p_loss"] = bills if priced else [0.0] * self.layers
         if kind == "audit":
             read["audit_layer"] = schedule.audited_layer(now, self.layers)
-        if kind != "forced" and schedule.priced(now) and self.gated:
+        if kind == "policy" and priced:
             depth = metrics["expected_passes" if market.uses_soft_depth else "wanted_passes"]
-            if kind == "policy" and math.isfinite(depth):
+            if math.isfinite(depth):
                 if market.target is not None:
                     read["control_error"] = depth - market.target
                 market.update(depth, credit.scale(self.config.credit, metrics))

@@ -96,7 +96,7 @@ def _stack(parts: Sequence[tuple[Tensor, ...]], length: int) -> Tensor:
     return torch.stack([F.pad(s, (0, 0, 0, 0, 0, length - len(s))) for s in stacked], dim=1)
 
 
-def derive(read: Mapping[str, Any], price: float, max_passes: int) -> dict[str, Any]:
+def derive(read: Mapping[str, Any], max_passes: int) -> dict[str, Any]:
     """What follows from a step's metrics, on the host: deepest tokens, percentiles, tails, standard deviations."""
     histograms: list[list[float]] = read["layer_histogram"]
     derived: dict[str, Any] = {
@@ -109,7 +109,6 @@ def derive(read: Mapping[str, Any], price: float, max_passes: int) -> dict[str, 
         derived[f"layer_frac_ge{k}"] = [min(1.0, sum(h[k - 1 :])) for h in histograms]
     spread = max(max_passes - 1, 1)
     derived["layer_ponder_signal"] = [max(k - 1, 0.0) / spread for k in derived["layer_k"]]
-    derived["layer_p_loss"] = [price * (mean - 1) / len(histograms) for mean in read["passes_by_layer"]]
     derived["layer_wasted_compute"] = [
         deepest / mean - 1
         for deepest, mean in zip(derived["layer_k_exec"], read["passes_by_layer"], strict=True)
