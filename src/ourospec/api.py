@@ -206,16 +206,19 @@ class LoadedModel:
         """What was asked for, or else how long the objective lets the model think where training stands.
 
         A run stopped while its passes were still forced is used with them forced: its gates know nothing yet. A limit
-        of passes alone leaves the threshold as it was trained.
+        of passes alone limits that, and leaves the threshold as it was trained.
         """
         if budget is not None:
             return self.effort_for(budget_beside(budget, asked))
         usual = self.objective.effort(Clock(self.origin.step, self.recipe.train.steps))
         if asked is None or asked == Effort():
             return usual
-        if usual is None or usual.forced_passes is not None or asked._replace(max_passes=None) != Effort():
+        if usual is None or asked.max_passes is None or asked._replace(max_passes=None) != Effort():
             return asked
-        return usual._replace(max_passes=asked.max_passes)
+        forced = usual.forced_passes
+        return usual._replace(
+            max_passes=asked.max_passes, forced_passes=forced and min(forced, max(asked.max_passes, 1))
+        )
 
     def score(
         self, text: str, *, effort: Effort | None = None, budget: float | Budget | None = None

@@ -63,6 +63,12 @@ class DepthConfig(Config):
             raise ValueError(f"{self.max_passes} passes need as many scales; {len(self.scales)} were given")
         return self
 
+    @model_validator(mode="after")
+    def _dead_by_their_survival(self) -> DepthConfig:
+        if self.halting == "batch" and self.weight == "full":
+            raise ValueError("halting batch goes on updating the dead by their survival: set weight survival")
+        return self
+
 
 class LayerTrace(NamedTuple):
     """What happened in one layer; the survival and the gates carry gradients.

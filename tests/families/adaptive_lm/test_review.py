@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import json
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 import torch
+from pydantic import ValidationError
 
+from ourospec.api import LoadedModel
 from ourospec.contracts import Clock, Effort, Rehearsal
+from ourospec.errors import ConfigError
 from ourospec.families.adaptive_lm.credit import CouponConfig, ExplorationConfig, GainConfig, NoCreditConfig
+from ourospec.families.adaptive_lm.economy import LegacyConfig
+from ourospec.families.adaptive_lm.presets import smoke
+from ourospec.families.adaptive_lm.recipe import AdaptiveRecipe
+from ourospec.families.adaptive_lm.schedule import Schedule
 from ourospec.train.step import accumulate, look
 
 from .small import LAYERS, POLICY, SCHEDULE, gate_parameters, make, text
@@ -57,3 +68,69 @@ def test_an_audit_is_compared_with_the_same_run_but_for_its_pass():
     assert event["step_kind"] == "audit" and event["wanted_passes"] == event["mean_passes"] == 4
     assert event["delta_ce"] == pytest.approx(0, abs=1e-9)
     assert event["delta_h"] == pytest.approx(0, abs=1e-9)
+
+
+def test_a_warm_up_of_all_steps_never_ends():
+    """Counted in steps as in fractions: gates that were never asked are not asked in use."""
+    schedule = Schedule(unit="steps", forced_until=20, price_from=20)
+    for total, kind in ((20, "forced"), (15, "forced"), (21, "policy")):
+        assert schedule.kind(Clock(total, total), LAYERS) == kind
+
+
+def recipe_of(objective: dict[str, Any], depth: dict[str, Any]) -> AdaptiveRecipe:
+    """smoke with other settings, as the command line would read them."""
+    settings = smoke().model_dump(mode="json")
+    settings["objective"] = {**settings["objective"], **objective}
+    settings["model"]["depth"] = {**settings["model"]["depth"], **depth}
+    return AdaptiveRecipe.model_validate_json(json.dumps(settings))
+
+
+COUPON = {"credit": {"kind": "coupon"}}
+
+
+@pytest.mark.parametrize(
+    ("objective", "depth", "message"),
+    [
+        ({"watched_share": 0.0}, {}, "needs rows to measure on"),
+        ({**COUPON, "watched_share": 0.0}, {"weight": "survival"}, "needs rows to measure on"),
+        ({"schedule": {"threshold_until": 0.5}}, {}, "has the price set the threshold"),
+        ({}, {"halting": "batch"}, "updating the dead by their survival"),
+        (COUPON, {}, "set model.depth.weight survival"),
+    ],
+)
+def test_settings_that_would_do_nothing_are_refused(objective, depth, message):
+    with pytest.raises(ValidationError, match=message):
+        recipe_of(objective, depth)
+    assert recipe_of({}, {}) == smoke()
+
+
+@pytest.mark.parametrize("bounds", [{"floor": 0.05, "ceiling": 0.05}, {"floor": 0.2, "ceiling": 0.1}])
+def test_legacy_bounds_that_leave_no_room_are_refused(bounds):
+    with pytest.raises(ValidationError, match="floor < ceiling"):
+        LegacyConfig(**bounds)
+
+
+@pytest.mark.parametrize("settings", [{"halting": "fixed"}, {"max_passes": 1}, {"schedule": "hard kill"}])
+def test_a_price_that_nobody_pays_cannot_be_set(settings):
+    if "schedule" in settings:
+        settings = {"schedule": SCHEDULE.model_copy(update={"hard_kill": True})}
+    _, objective = make(CouponConfig(), **settings)
+    with pytest.raises(ConfigError, match="pays no price"):
+        objective.set_price(0.02)
+
+
+@pytest.mark.parametrize(("most", "forced"), [(1, 1), (2, 2), (3, 2)])
+def test_a_limit_of_passes_does_not_set_gates_free_that_are_still_forced(most, forced):
+    """A run stopped in its warm-up: the limit holds, and nobody asks the gates."""
+    model, objective = make(CouponConfig())
+    train = SimpleNamespace(steps=1_000)
+    loaded = LoadedModel(
+        model, None, SimpleNamespace(train=train), POLICY, None, SimpleNamespace(step=1), objective
+    )  # pyright: ignore[reportArgumentType]
+    chosen = loaded._effort(Effort(max_passes=most))
+    assert chosen == Effort(forced_passes=forced, max_passes=most)
+    batch = text(0)
+    assert (model(batch.tokens, effort=chosen).passes == forced).all()
+    for nonsense in (0, 9):
+        with pytest.raises(ConfigError, match="runs 1 to 4"):
+            model(batch.tokens, effort=loaded._effort(Effort(max_passes=nonsense)))

@@ -79,6 +79,12 @@ class LegacyConfig(Config):
     ceiling: Annotated[float, Field(gt=0)] = 5e-2
     """Greatest price."""
 
+    @model_validator(mode="after")
+    def _bounds(self) -> LegacyConfig:
+        if not self.floor < self.ceiling:
+            raise ValueError("floor < ceiling is needed")
+        return self
+
 
 PriceConfig = Annotated[DualAscentConfig | ConstantPriceConfig | LegacyConfig, Field(discriminator="kind")]
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ourospec.config import Config
 from ourospec.contracts import Clock, Effort, Mean, Output
+from ourospec.errors import ConfigError
 from ourospec.families.adaptive_lm import credit
 from ourospec.families.adaptive_lm.credit import CouponConfig, CreditConfig, GainConfig
 from ourospec.families.adaptive_lm.economy import DualAscentConfig, PriceConfig, open_market
@@ -57,7 +58,16 @@ class AdaptiveObjective(NextToken):
         return self.market.price
 
     def set_price(self, price: float) -> float:
-        """Override the price; returns it as far as floor and ceiling allow."""
+        """Override the price; returns it as far as floor and ceiling allow.
+
+        Raises:
+            ConfigError: no token can buy a pass here.
+        """
+        if not self.gated or self.config.schedule.hard_kill:
+            raise ConfigError(
+                "This model runs the same passes for every token and pays no price for them.",
+                "Leave --set-price out.",
+            )
         return self.market.set(price)
 
     def effort(self, clock: Clock) -> Effort | None:

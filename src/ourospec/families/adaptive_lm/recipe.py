@@ -37,7 +37,17 @@ class AdaptiveRecipe(TextRecipe):
             )
         if credit.kind != "gain" and depth.weight == "full":
             raise ValueError(
-                f"objective.credit {credit.kind} teaches the gates through the survival: set model.depth.weight survival"
+                f"objective.credit {credit.kind} teaches the gates through the survival: set model.depth.weight "
+                "survival"
+            )
+        measures = credit.kind == "gain" or (credit.kind == "coupon" and credit.reference == "one_pass")
+        if measures and not self.objective.watched_share:
+            raise ValueError(
+                f"objective.credit {credit.kind} needs rows to measure on: set objective.watched_share above 0"
+            )
+        if credit.kind == "gain" and self.objective.schedule.threshold_until:
+            raise ValueError(
+                "objective.credit gain has the price set the threshold: leave objective.schedule.threshold_until at 0"
             )
         if credit.kind == "gain" and price.kind == "legacy":
             raise ValueError(

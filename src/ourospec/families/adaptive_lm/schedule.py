@@ -25,7 +25,7 @@ class Schedule(Config):
     forced_passes: Annotated[int, Field(ge=0)] = 2
     """Passes of every token during the warm-up; 0 for no warm-up."""
     forced_until: Annotated[float, Field(ge=0)] = 0.3
-    """End of the warm-up; the whole run (fraction 1) trains a model of fixed depth."""
+    """End of the warm-up; the whole run (fraction 1, or all its steps) trains a model of fixed depth."""
     price_from: Annotated[float, Field(ge=0)] = 0.35
     """When the price and the audits begin."""
     floor: Annotated[float, Field(ge=0, lt=1)] = 0.01
@@ -60,8 +60,9 @@ class Schedule(Config):
         return self
 
     def forced(self, clock: Clock) -> bool:
-        """Whether the next step belongs to the warm-up."""
-        lasts = self._only_warm_up or not self._past(self.forced_until, clock)
+        """Whether the next step belongs to the warm-up. One that lasts to the end has not ended there, either."""
+        whole = 1 if self.unit == "fraction" else clock.total
+        lasts = self.forced_until >= whole or not self._past(self.forced_until, clock)
         return bool(self.forced_passes) and lasts
 
     def priced(self, clock: Clock) -> bool:
