@@ -46,7 +46,7 @@ def variants():
     features = ("state", "update", "direction", "second_difference", "entropy", "top_mass", "agreement")
     base["all gate features"] = miniature.shrink(smoke, features=features, **FREE)
     base["keys per pass"] = miniature.shrink(smoke, kv="per_pass", **FREE)
-    base["batch rule, scored"] = miniature.shrink(smoke, halting="batch", **FREE)
+    base["batch rule, scored"] = miniature.shrink(smoke, halting="batch", weight="survival", **FREE)
     shrunk = miniature.shrink(smoke, **FREE)
     attention = shrunk.model.attention.model_copy(update={"kv_heads": 1, "window": 7, "rotary_fraction": 0.5})
     base["window, grouped, partial"] = shrunk.model_copy(

@@ -43,9 +43,9 @@ SCHEDULE = Schedule(
     ceiling_until=8,
     audit_share=0.25,
     exploration=0.1,
-    first_threshold=0.1,
-    threshold_until=10,
 )
+# Under gains it is the price that moves the threshold.
+ANNEALED = SCHEDULE.model_copy(update={"first_threshold": 0.1, "threshold_until": 10})
 MARKET = DualAscentConfig(target=1.6, tolerance=0.9, patience=2)
 CASES: dict[str, dict[str, Any]] = {
     "gain": {"credit": GainConfig()},
@@ -73,7 +73,7 @@ def texts(tmp_path_factory):
 
 
 def recipe_of(texts: Path, credit: Any, price: Any = MARKET, experts: bool = False) -> AdaptiveRecipe:
-    weight = "full" if credit.kind == "gain" else "survival"
+    gains = credit.kind == "gain"
     return AdaptiveRecipe(
         name="resumed",
         prompts=("0.",),
@@ -102,10 +102,12 @@ def recipe_of(texts: Path, credit: Any, price: Any = MARKET, experts: bool = Fal
             attention=AttentionConfig(heads=4),
             mlp_hidden=40,
             moe=EXPERTS if experts else None,
-            depth=DepthConfig(max_passes=3, threshold=0.4, gate_bias=0.5, weight=weight),
+            depth=DepthConfig(
+                max_passes=3, threshold=0.4, gate_bias=0.5, weight="full" if gains else "survival"
+            ),
             max_length=24,
         ),
-        objective=DepthObjective(schedule=SCHEDULE, price=price, credit=credit),
+        objective=DepthObjective(schedule=SCHEDULE if gains else ANNEALED, price=price, credit=credit),
     )
 
 
