@@ -45,8 +45,11 @@ def run(layer: AdaptiveLayer, h: torch.Tensor, effort: Effort = Effort(), docume
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("threshold", [0.05, 0.2, 0.4])
 @pytest.mark.parametrize("weight", ["survival", "full"])
-def test_equals_the_loop_over_single_tokens(weight, threshold, packed):
-    layer, h = make(gate_bias=0.0, threshold=threshold, weight=weight), states()
+@pytest.mark.parametrize("learned", [False, True])
+def test_equals_the_loop_over_single_tokens(learned, weight, threshold, packed):
+    layer, h = make(gate_bias=0.0, threshold=threshold, weight=weight, learned_passes=learned), states()
+    for gains in (*layer.reads, *layer.writes):
+        torch.nn.init.normal_(gains, mean=0.7, std=0.2)
     documents = torch.tensor([[0, 0, 1, 1, 1, 2], [0, 0, 0, 0, 1, 1]]) if packed else None
     y, trace, _ = run(layer, h, documents=documents)
 
@@ -199,6 +202,30 @@ def test_a_closed_gate_can_be_opened_again():
         assert float(gradient.abs()) > 0
     assert (trace.wanted == 1).all(), "what exploration adds was wanted by no gate"
     assert (run(layer, states(4, 12))[1].passes == 1).all(), "nobody explores outside a rehearsal"
+
+
+def test_passes_with_gains_of_their_own_begin_as_those_that_share_all():
+    shared, learned = make(gate_bias=0.0), make(gate_bias=0.0, learned_passes=True)
+    learned.load_state_dict(shared.state_dict(), strict=False)
+    h = states()
+    for effort in (Effort(), Effort(forced_passes=3)):
+        # The scales are kept in float32 at first.
+        torch.testing.assert_close(
+            run(learned, h, effort)[0], run(shared, h, effort)[0], rtol=1e-6, atol=1e-6
+        )
+    assert len(learned.reads) == len(learned.writes) == 3
+
+
+def test_forced_passes_teach_gates_that_learn_through_the_survival():
+    """Nobody leaves and every pass weighs all of its scale, yet loss and bill tell the gates of it."""
+    effort = Effort(forced_passes=3, training=Rehearsal())
+    for weight, learns in (("survival", True), ("full", False)):
+        layer, h = make(gate_bias=0.0, weight=weight), states()
+        y, trace, _ = run(layer, h, effort)
+        assert torch.equal(y, run(layer, h, Effort(forced_passes=3))[0])
+        assert all((s == 1).all() for s in trace.survival)
+        slope = torch.autograd.grad(y.square().sum(), layer.gate.output.bias, allow_unused=True)[0]
+        assert (slope is not None and float(slope.abs()) > 0) == learns
 
 
 def test_a_rehearsal_that_rehearses_nothing_changes_nothing():

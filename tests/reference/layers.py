@@ -130,7 +130,10 @@ def pass_loop(
     previous: Tensor | None = None
     for k in range(depth.max_passes):
         grid = torch.stack([torch.stack(row) for row in state_now])
-        state = rms_norm(grid, layer.attention_norm.gain)
+        # Each pass after the first may have gains of its own, by which it reads and writes.
+        own = k > 0 and depth.learned_passes
+        read, write = (layer.reads[k - 1], layer.writes[k - 1]) if own else (1.0, depth.scales[k])
+        state = read * rms_norm(grid, layer.attention_norm.gain)
         attended = attention(
             state,
             source,
@@ -142,12 +145,12 @@ def pass_loop(
             attn.window,
             documents,
         )
-        inner = rms_norm(grid + attended, layer.mlp_norm.gain)
+        inner = read * rms_norm(grid + attended, layer.mlp_norm.gain)
         update = torch.zeros_like(grid)
         for b in range(rows):
             for t in range(length):
                 mixed = swiglu(inner[b, t], layer.mlp.gate_up.weight, layer.mlp.down.weight)
-                update[b, t] = depth.scales[k] * (attended[b, t] + mixed)
+                update[b, t] = write * (attended[b, t] + mixed)
         p = gate(k, state, grid, update, previous) if k < depth.max_passes - 1 else None
         for b in range(rows):
             for t in range(length):
