@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from ourospec.contracts import Clock
+from ourospec.errors import ConfigError
 from ourospec.serve.samples import sample_probe
 from ourospec.serve.session import generate
 
@@ -24,3 +25,12 @@ def test_each_prompt_is_continued_with_its_own_fixed_seed(model: Any, vocabulary
         assert sample["text"] == made.text == "".join(sample["pieces"])
         assert sample["passes"] == pytest.approx([sum(p) / len(p) for p in made.passes])
     json.dumps(data)
+
+
+def test_a_model_that_cannot_be_decoded_has_no_samples_and_trains_on(vocabulary: Any, policy: Any) -> None:
+    class WithoutCache:
+        def new_cache(self, batch: int, capacity: int) -> None:
+            raise ConfigError("Keys and values that change cannot be cached.", "Train otherwise.")
+
+    data = sample_probe(vocabulary, ("def ",), 0, policy)(WithoutCache(), Clock(5, 10))
+    assert data == {"samples": []}

@@ -7,6 +7,7 @@ from typing import Any
 
 from ourospec.contracts import Clock, Effort
 from ourospec.device import DevicePolicy
+from ourospec.errors import ConfigError
 from ourospec.serve.sampling import Sampling
 from ourospec.serve.session import Generation, Vocabulary, generate
 
@@ -24,11 +25,16 @@ def sample_probe(
     """The `run` of a "sample" contracts.Probe. Prompt i is continued with seed `seed + i`.
 
     It returns {"samples": [{"prompt", "text", "pieces", "passes"}]}: text by token, and the passes behind each
-    token as a mean over layers. An empty prompt lets the model begin a document.
+    token as a mean over layers. An empty prompt lets the model begin a document. A model that cannot be decoded with
+    a cache (keys and values per pass) is trained all the same, without samples.
     """
 
     def run(model: Any, clock: Clock) -> Mapping[str, Any]:
         samples = []
+        try:
+            model.new_cache(1, 1)
+        except ConfigError:
+            return {"samples": samples}
         for index, prompt in enumerate(prompts):
             made = generate(
                 model,
