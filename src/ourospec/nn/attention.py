@@ -195,10 +195,11 @@ class Attention(nn.Module):
         wide = torch.promote_types(queries.dtype, torch.float32)
         keys = repeat_heads(kv.keys, self.heads).to(wide)
         allowed = visibility.allowed(self.window)
-        parts = [
-            _weight_statistics(queries[:, :, i : i + rows].to(wide), keys, allowed[:, i : i + rows])
-            for i in range(0, queries.shape[2], rows)
-        ]
+        with torch.autocast(queries.device.type, enabled=False):
+            parts = [
+                _weight_statistics(queries[:, :, i : i + rows].to(wide), keys, allowed[:, i : i + rows])
+                for i in range(0, queries.shape[2], rows)
+            ]
         return AttentionStatistics(*(torch.cat(part, dim=1) for part in zip(*parts, strict=True)))
 
     def pass_flops(self, context: float, *, with_keys: bool) -> float:

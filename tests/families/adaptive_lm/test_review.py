@@ -18,6 +18,7 @@ from ourospec.families.adaptive_lm.economy import LegacyConfig
 from ourospec.families.adaptive_lm.presets import smoke
 from ourospec.families.adaptive_lm.recipe import AdaptiveRecipe
 from ourospec.families.adaptive_lm.schedule import Schedule
+from ourospec.nn.attention import Attention, AttentionConfig, Visibility
 from ourospec.train.step import accumulate, look
 
 from .small import LAYERS, POLICY, SCHEDULE, gate_parameters, make, text
@@ -134,3 +135,16 @@ def test_a_limit_of_passes_does_not_set_gates_free_that_are_still_forced(most, f
     for nonsense in (0, 9):
         with pytest.raises(ConfigError, match="runs 1 to 4"):
             model(batch.tokens, effort=loaded._effort(Effort(max_passes=nonsense)))
+
+
+def test_attention_statistics_are_exact_under_autocast():
+    """Their products are taken in float32 there, too: a difference of nearly equal numbers."""
+    torch.manual_seed(0)
+    attention = Attention(32, AttentionConfig(heads=4))
+    x, visibility = torch.randn(2, 40, 32), Visibility(40, torch.device("cpu"))
+    queries, kv = attention.project(x, visibility)
+    plain = attention.statistics(queries, kv, visibility)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        under = attention.statistics(queries, kv, visibility)
+    for one, other in zip(plain, under, strict=True):
+        assert torch.equal(one, other)
