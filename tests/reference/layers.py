@@ -104,6 +104,13 @@ def cross_entropy(states: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     return total
 
 
+def gains_of_pass(layer, index: int):
+    """By which a pass reads and writes the stream: its own after the first, where it has them, else 1 and its scale."""
+    if index and layer.depth.learned_passes:
+        return layer.reads[index - 1], layer.writes[index - 1]
+    return 1.0, layer.depth.scales[index]
+
+
 def pass_loop(
     h: Tensor,
     layer,  # AdaptiveLayer, read for its weights and settings only
@@ -130,9 +137,7 @@ def pass_loop(
     previous: Tensor | None = None
     for k in range(depth.max_passes):
         grid = torch.stack([torch.stack(row) for row in state_now])
-        # Each pass after the first may have gains of its own, by which it reads and writes.
-        own = k > 0 and depth.learned_passes
-        read, write = (layer.reads[k - 1], layer.writes[k - 1]) if own else (1.0, depth.scales[k])
+        read, write = gains_of_pass(layer, k)
         state = read * rms_norm(grid, layer.attention_norm.gain)
         attended = attention(
             state,
