@@ -40,17 +40,19 @@ class Lesson(NamedTuple):
 class GainConfig(Config):
     """The gates foretell gains, and the price decides at which gain a token goes on.
 
-    In every step one gate is put to the test, layers and passes taking turns: on some rows its layer stops after that
-    pass, and on the same rows it runs one more, everything else being equal. What the token's own loss falls by is the
-    gain g, in nats, and the gate's logit is regressed on it: loss = weight · mean (logit − g/τ)²/2, τ = nats_per_logit.
-    A gate so foretells E[g | what it sees]; that of a single token is mostly noise, but a mean is learned from many.
+    In every step some rows each put one gate to the test, layers and passes taking turns: the layer stops after that
+    pass, and on the same row runs one more, everything else being equal. What a token's own loss falls by is its gain
+    g, in nats; all tokens of the row run the pass, so what its predecessors get out of it counts, too. The gate's logit is regressed on v = clip(g) + stake · (its loss without the pass): loss = weight · mean
+    (logit − v/τ)²/2, τ = nats_per_logit. A gate so foretells E[v | what it sees]; that of a single token is mostly
+    noise, but a mean is learned from many.
 
-    The price λ is compared with what is foretold: the survival threshold is σ(λ/τ). A change of the price so acts at
-    once, and the price is a real one: nats that the marginal pass is expected to save. Nothing is billed in the loss.
+    The price λ is compared with what is foretold: the survival threshold is σ(λ/τ), under which a token leaves whose
+    first gate foretells less than the price; of later passes it is the product of the gates that has to reach it. A
+    change of the price so acts at once. Nothing is billed in the loss.
 
     Idea: the second stage of Ouro's gate training (arXiv 2510.25741, section 3), there for one gate over whole models
     and on the positive part of the gain; the positive part would pay for noise. Why the gain has to be measured by
-    leaving the pass out, and not by its gradient: docs/log.md.
+    leaving the pass out, and not by its gradient: docs/market.md.
     """
 
     kind: Literal["gain"] = "gain"
