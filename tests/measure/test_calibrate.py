@@ -300,8 +300,9 @@ def test_a_budget_that_was_not_calibrated_names_the_command(
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"version": 2, "step": 1, "weights": "x", "budgets": []}'])
 def test_a_file_that_is_no_calibration_is_refused_and_replaced(run: RunDirectory, text: str) -> None:
     run.calibration.write_text(text)
-    with pytest.raises(ConfigError, match=r"calibration\.json is not a calibration"):
+    with pytest.raises(ConfigError, match=r"calibration\.json is not a calibration") as refused:
         look_up(run, WEIGHTS, Budget(1.3))
+    assert str(refused.value).endswith(f"ouro calibrate {run.path} --budget 1.3")
     keep_calibrated(run, WEIGHTS, [entry_of(1.3)])
     assert look_up(run, WEIGHTS, Budget(1.3)).threshold == 0.4
 

@@ -198,7 +198,7 @@ def read_calibration(run: RunDirectory) -> CalibrationRecord | None:
         where = ".".join(str(part) for part in first["loc"]) or "the file"
         raise ConfigError(
             f"{path} is not a calibration that this version reads: {where}: {first['msg']}",
-            "Remove it and calibrate again: ouro calibrate RUN --budget 1.3",
+            f"Remove it and calibrate again: {Budget(1.3).command(run.path)}",
         ) from error
 
 
