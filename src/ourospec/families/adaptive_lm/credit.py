@@ -42,9 +42,10 @@ class GainConfig(Config):
 
     In every step some rows each put one gate to the test, layers and passes taking turns: the layer stops after that
     pass, and on the same row runs one more, everything else being equal. What a token's own loss falls by is its gain
-    g, in nats; all tokens of the row run the pass, so what its predecessors get out of it counts, too. The gate's logit is regressed on v = clip(g) + stake · (its loss without the pass): loss = weight · mean
-    (logit − v/τ)²/2, τ = nats_per_logit. A gate so foretells E[v | what it sees]; that of a single token is mostly
-    noise, but a mean is learned from many.
+    g, in nats; all tokens of the row run the pass, so what its predecessors get out of it counts, too. The gate's logit
+    is regressed on v = clip(g) + stake · (its loss without the pass): loss = weight · mean (logit − v/τ)²/2, τ =
+    nats_per_logit. A gate so foretells E[v | what it sees]; that of a single token is mostly noise, but a mean is
+    learned from many.
 
     The price λ is compared with what is foretold: the survival threshold is σ(λ/τ), under which a token leaves whose
     first gate foretells less than the price; of later passes it is the product of the gates that has to reach it. A
