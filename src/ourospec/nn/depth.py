@@ -84,6 +84,8 @@ class LayerTrace(NamedTuple):
     """[B, T] for each pass run, the survival with which tokens entered it, 0 for those that had left."""
     gates: tuple[Tensor, ...]
     """[B, T] for each gate asked, its probability after clamping and before forcing."""
+    bids: tuple[Tensor, ...] = ()
+    """[B, T] for each gate asked, its logit before clamping."""
     relative: tuple[Tensor, ...] = ()
     """While training, [B, T] for each pass run: ‖dh‖/‖h‖ of its scaled update, at most 10."""
     first: Tensor | None = None
@@ -191,7 +193,7 @@ class AdaptiveLayer(nn.Module):
         rehearsal = effort.training
         asked = not forced or (rehearsal is not None and self.gate is not None)
         ledger = _Ledger(h, self.depth.threshold if effort.threshold is None else effort.threshold)
-        gates, relative, losses = [], [], []
+        gates, bids, relative, losses = [], [], [], []
         first, entropy, kv, previous = None, None, None, None
         for index in range(limit):
             entering = ledger.enter(dead_too=self._by_batch)
@@ -212,8 +214,9 @@ class AdaptiveLayer(nn.Module):
                     entropy = self._entropy(queries, kv, visibility, rehearsal.watched_rows)
             if not asked or index == self.depth.max_passes - 1:
                 continue
-            p = self._continue(update, effort, queries, kv, visibility)
+            p, bid = self._continue(update, effort, queries, kv, visibility)
             gates.append(p)
+            bids.append(bid)
             previous = update
             if not forced:
                 if self._leave(ledger, p, rehearsal):
@@ -225,6 +228,7 @@ class AdaptiveLayer(nn.Module):
             ledger.wanted,
             tuple(ledger.survival),
             tuple(gates),
+            tuple(bids),
             tuple(relative),
             first,
             entropy,
@@ -301,20 +305,23 @@ class AdaptiveLayer(nn.Module):
 
     def _continue(
         self, update: Update, effort: Effort, queries: Tensor, kv: KeyValues, visibility: Visibility
-    ) -> Float[Tensor, "B T"]:
+    ) -> tuple[Float[Tensor, "B T"], Float[Tensor, "B T"]]:
+        """The probability of going on, and its logit before floor and ceiling."""
         if effort.readout is not None:
-            return read_out(effort.readout, update)
+            p = read_out(effort.readout, update)
+            return p, torch.logit(p, eps=1e-6)
         assert self.gate is not None
         seen = None
         if self.gate.uses_attention:
             still = KeyValues(kv.keys.detach(), kv.values.detach())
             seen = self.attention.statistics(queries.detach(), still, visibility)
-        p = self.gate(update, seen).sigmoid()
+        bid = self.gate(update, seen)
+        p = bid.sigmoid()
         if effort.training is not None:
             # The value is held at the floor, the gradient is not: a closed gate can still be opened.
             p = p.clamp(max=effort.training.ceiling)
             p = p + (p.clamp(min=effort.training.floor) - p).detach()
-        return p
+        return p, bid
 
     @torch.no_grad()
     def _entropy(

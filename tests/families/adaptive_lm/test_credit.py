@@ -293,7 +293,6 @@ def test_gates_learn_whom_a_pass_helps():
         assert (passes[1] == 1).all()
 
 
-@pytest.mark.xfail(strict=True, reason="torch.logit's eps cuts the gradient where a gate is past 1 − 1e-6")
 @pytest.mark.parametrize("bias", [16.0, -16.0])
 def test_a_gate_that_is_quite_sure_can_still_be_taught(bias):
     model, objective = make(GainConfig())

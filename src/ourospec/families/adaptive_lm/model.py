@@ -178,7 +178,7 @@ class AdaptiveLM(nn.Module):
                 both = above(both, visibility, effort)[0]
             nll = self.head.judge(self.head.norm(both), targets.repeat(2, 1))[0]
             at_stake, left = nll.chunk(2)
-        return at_stake - left, torch.logit(trace.gates[passes - 1], eps=1e-6), at_stake
+        return at_stake - left, trace.bids[passes - 1], at_stake
 
     def logits(self, states: Float[Tensor, "*rows D"]) -> Float[Tensor, "*rows V"]:
         """In at least float32."""
