@@ -64,13 +64,15 @@ def late_steps(run: Path) -> list[dict[str, Any]]:
 
 def judge(name: str, target: float, steps: list[dict[str, Any]], *, held: bool) -> list[Figure]:
     """What the end of a run came to."""
-    depths = [step["wanted_passes"] for step in steps]
+    # With what exploration adds, though the controller only hears of what the gates asked for.
+    depths = [step["mean_passes"] for step in steps]
     soft = [step["expected_passes"] for step in steps]
     mean = statistics.fmean(depths)
     swing = max(abs(depth - mean) for depth in depths) / target
     engaged = statistics.fmean(step["deadband"] for step in steps)
     return [
-        Figure(f"{name}: executed depth", mean, min(depths), max(depths), len(depths)),
+        Figure(f"{name}: executed depth, mean", mean, min(depths), max(depths), len(depths)),
+        spread(f"{name}: depth that the gates asked for", [step["wanted_passes"] for step in steps]),
         spread(f"{name}: soft depth", soft),
         spread(f"{name}: |executed / target - 1|", [abs(mean / target - 1)], at_most=0.03 if held else None),
         spread(f"{name}: greatest swing / target", [swing], at_most=0.10 if held else None),

@@ -80,9 +80,9 @@ def build_ours(
 ) -> tuple[Any, Any]:
     """dense_lm, or adaptive_lm of its shape forced to one pass, each with its own objective."""
     from ourospec.contracts import Clock
-    from ourospec.families.adaptive_lm.model import AdaptiveConfig, AdaptiveLM
     from ourospec.families.adaptive_lm.credit import NoCreditConfig
     from ourospec.families.adaptive_lm.economy import ConstantPriceConfig
+    from ourospec.families.adaptive_lm.model import AdaptiveConfig, AdaptiveLM
     from ourospec.families.adaptive_lm.objective import AdaptiveObjective, DepthObjective
     from ourospec.families.adaptive_lm.schedule import Schedule
     from ourospec.families.dense_lm.model import DenseConfig, DenseLM
