@@ -66,19 +66,23 @@ def judge(name: str, target: float, steps: list[dict[str, Any]], *, held: bool) 
     """What the end of a run came to."""
     # With what exploration adds, though the controller only hears of what the gates asked for.
     depths = [step["mean_passes"] for step in steps]
-    soft = [step["expected_passes"] for step in steps]
     mean = statistics.fmean(depths)
     swing = max(abs(depth - mean) for depth in depths) / target
     engaged = statistics.fmean(step["deadband"] for step in steps)
     return [
-        Figure(f"{name}: executed depth, mean", mean, min(depths), max(depths), len(depths)),
-        spread(f"{name}: depth that the gates asked for", [step["wanted_passes"] for step in steps]),
-        spread(f"{name}: soft depth", soft),
+        over_steps(f"{name}: executed depth", depths),
+        over_steps(f"{name}: depth that the gates asked for", [step["wanted_passes"] for step in steps]),
+        over_steps(f"{name}: soft depth", [step["expected_passes"] for step in steps]),
+        over_steps(f"{name}: price, nats per pass", [step["price"] for step in steps]),
         spread(f"{name}: |executed / target - 1|", [abs(mean / target - 1)], at_most=0.03 if held else None),
         spread(f"{name}: greatest swing / target", [swing], at_most=0.10 if held else None),
         spread(f"{name}: share of steps in the deadband", [engaged], at_least=0.5 if held else None),
-        spread(f"{name}: price, nats per pass", [step["price"] for step in steps]),
     ]
+
+
+def over_steps(name: str, values: list[float]) -> Figure:
+    """Mean and extremes over the steps of one run."""
+    return Figure(name, statistics.fmean(values), min(values), max(values), runs=1)
 
 
 def main() -> int:

@@ -115,6 +115,16 @@ def test_a_coupon_for_harm_is_worth_nothing():
     assert said["ponder"] == said["ponder_raw"] > 0
 
 
+def test_a_subsidy_is_paid_out_whatever_the_coupon():
+    """Else a market with a coupon could not lift gates that have closed."""
+    model, objective = make(CouponConfig(eta=2.0))
+    plant_improvement(model)
+    objective.set_price(-0.2)
+    _, said = step_of(model, objective)
+    assert said["ponder_reward"] > 0 > said["ponder_raw"]
+    assert said["ponder"] == pytest.approx(said["ponder_raw"])
+
+
 def test_what_would_be_ignored_is_refused():
     with pytest.raises(ValidationError, match="last_layer"):
         CouponConfig(detached=False, reference="one_pass")

@@ -73,6 +73,8 @@ class GainConfig(Config):
 class CouponConfig(Config):
     """Passes are billed by the price; what they improved is deducted: net = relu(raw − η·relu(ΔCE)).
 
+    A negative raw bill, a subsidy, is paid out as it is.
+
     Ouro-Spec's rule, with the improvement detached and measured against one pass in all layers. What its author ran
     (`detached False`, `reference last_layer`) multiplies the text's own gradient by 1 + η wherever 0 < coupon < raw,
     and sees the last layer's passes only.
@@ -161,7 +163,9 @@ def bill(
     zero = torch.zeros_like(raw.detach())
     if isinstance(config, CouponConfig) and improvement is not None:
         reward = config.eta * improvement.clamp(min=0)
-        return Bill((raw - reward).clamp(min=0), raw.detach(), reward.detach())
+        # A coupon is worth a bill at most; a subsidy is paid out whole.
+        net = raw - torch.minimum(reward, raw.clamp(min=0))
+        return Bill(net, raw.detach(), reward.detach())
     if isinstance(config, ExplorationConfig) and max_passes > 1:
         reward = config.beta * torch.stack([exit_entropy(trace, max_passes) for trace in traces]).mean()
         return Bill(raw - reward, raw.detach(), reward.detach())

@@ -92,7 +92,8 @@ def ouro_100m() -> AdaptiveRecipe:
         ),
         objective=DepthObjective(
             schedule=Schedule(forced_until=0.08, price_from=0.12, ceiling_until=0.4),
-            price=DualAscentConfig(start=1e-4, floor=1e-4, ceiling=5e-2),
+            # The documentation's floor is 1e-4; with gates that begin at 0.12 only a subsidy can lift the depth.
+            price=DualAscentConfig(start=1e-4, floor=-5e-2, ceiling=5e-2),
             credit=CouponConfig(),
         ),
     )
