@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
+
 from ourospec.data.tokenizers import ByteTokenizerConfig, build_tokenizer
 from ourospec.families import PRESETS
 from ourospec.nn.attention import AttentionConfig
@@ -48,4 +50,14 @@ def miniatures(names: Sequence[str] = tuple(PRESETS), **depth) -> dict[str, Text
     return {name: shrink(PRESETS[name](), **depth) for name in names}
 
 
-__all__ = ["LAYERS", "LENGTH", "WIDTH", "AttentionConfig", "miniatures", "shrink", "tokenizer"]
+def disagreeing(recipe: TextRecipe, std: float):
+    """A model in float64 whose gates disagree from token to token, as those of a trained model do."""
+    torch.manual_seed(1)
+    model = recipe.build_model(tokenizer()).double()
+    for name, parameter in model.named_parameters():
+        if name.endswith(("gate.output.weight", "gate.see_state.weight")):
+            torch.nn.init.normal_(parameter, std=std)
+    return model
+
+
+__all__ = ["LAYERS", "LENGTH", "WIDTH", "AttentionConfig", "disagreeing", "miniatures", "shrink", "tokenizer"]

@@ -30,13 +30,7 @@ FREE = {"gate_bias": 0.0}
 
 
 def build(recipe):
-    """A model in float64 whose gates disagree from token to token, as those of a trained model do."""
-    torch.manual_seed(1)
-    model = recipe.build_model(TOKENIZER).double().eval()
-    for name, parameter in model.named_parameters():
-        if name.endswith(("gate.output.weight", "gate.see_state.weight")):
-            torch.nn.init.normal_(parameter, std=1.0)
-    return model
+    return miniature.disagreeing(recipe, std=1.0).eval()
 
 
 def variants():

@@ -25,13 +25,7 @@ CLOSE = {"rtol": 1e-9, "atol": 1e-9}
 
 
 def build(recipe):
-    """A model in float64 whose gates disagree from token to token, as those of a trained model do."""
-    torch.manual_seed(1)
-    model = recipe.build_model(TOKENIZER).double().train()
-    for name, parameter in model.named_parameters():
-        if name.endswith(("gate.output.weight", "gate.see_state.weight")):
-            torch.nn.init.normal_(parameter, std=0.5)
-    return model
+    return miniature.disagreeing(recipe, std=0.5).train()
 
 
 def variants():

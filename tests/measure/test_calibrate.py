@@ -9,14 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ourospec.contracts import Effort
 from ourospec.device import DevicePolicy
 from ourospec.errors import ConfigError
-from ourospec.families.adaptive_lm.model import AdaptiveConfig, AdaptiveLM
 from ourospec.measure.calibrate import (
     MOST_SCORES,
     TOLERANCE,
@@ -38,11 +36,9 @@ from ourospec.measure.calibration_record import (
 )
 from ourospec.measure.likelihood import Likelihood, score_documents
 from ourospec.measure.sample import sample_documents
-from ourospec.nn.attention import AttentionConfig
-from ourospec.nn.depth import DepthConfig
 from ourospec.runs import RunDirectory
 
-from .toy import END, VOCABULARY, Doc, doc
+from .toy import END, Doc, adaptive, doc
 
 Curve = Callable[[float], float]
 
@@ -107,25 +103,6 @@ def test_a_depth_beyond_the_ends_is_refused_with_the_ends(wanted: float) -> None
     curve, _ = curve_of(lambda threshold: 2.5 - 1.3 * threshold)
     with pytest.raises(ConfigError, match=r"1\.200 to 2\.500"):
         curve.find(wanted)
-
-
-def adaptive() -> AdaptiveLM:
-    """A small model whose gates differ from token to token."""
-    torch.manual_seed(2)
-    config = AdaptiveConfig(
-        width=32,
-        layers=2,
-        attention=AttentionConfig(heads=4),
-        mlp_hidden=48,
-        depth=DepthConfig(threshold=0.3, gate_bias=1.0),
-        max_length=32,
-    )
-    model = AdaptiveLM(config, VOCABULARY, [bytes([65 + i]) for i in range(VOCABULARY)])
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if parameter.dim() > 1:
-                parameter.mul_(8.0 if "gate.output" in name else 3.0)
-    return model
 
 
 def texts(number: int = 40) -> list[Doc]:

@@ -14,13 +14,10 @@ from hypothesis import strategies as st
 from ourospec.contracts import Clock, Effort
 from ourospec.device import DevicePolicy, choose_device
 from ourospec.errors import DataError
-from ourospec.families.adaptive_lm.model import AdaptiveConfig, AdaptiveLM
 from ourospec.measure import tokens as module
 from ourospec.measure.likelihood import choose_documents, heldout_probe, ratio, score_documents
-from ourospec.nn.attention import AttentionConfig
-from ourospec.nn.depth import DepthConfig
 
-from .toy import END, VOCABULARY, Bigram, Doc, doc
+from .toy import END, VOCABULARY, Bigram, Doc, adaptive, doc
 
 WINDOW = 64
 
@@ -89,24 +86,6 @@ def test_flops_start_anew_with_each_chunk(bigram: Bigram, policy: DevicePolicy) 
 def test_an_effort_is_passed_on(bigram: Bigram, policy: DevicePolicy, corpus: list[Doc]) -> None:
     scored = score_documents(bigram, corpus, END, WINDOW, policy, effort=Effort(max_passes=1))
     assert scored.summary()["mean_passes"] == 1
-
-
-def adaptive() -> AdaptiveLM:
-    torch.manual_seed(2)
-    config = AdaptiveConfig(
-        width=32,
-        layers=2,
-        attention=AttentionConfig(heads=4),
-        mlp_hidden=48,
-        depth=DepthConfig(threshold=0.3, gate_bias=1.0),
-        max_length=32,
-    )
-    model = AdaptiveLM(config, VOCABULARY, [bytes([65 + i]) for i in range(VOCABULARY)])
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if parameter.dim() > 1:
-                parameter.mul_(8.0 if "gate.output" in name else 3.0)
-    return model
 
 
 def test_a_documents_score_does_not_depend_on_the_others(policy: DevicePolicy, corpus: list[Doc]) -> None:

@@ -11,7 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from ourospec.contracts import Effort, Output
+from ourospec.families.adaptive_lm.model import AdaptiveConfig, AdaptiveLM
+from ourospec.nn.attention import AttentionConfig
 from ourospec.nn.cost import ModelCost
+from ourospec.nn.depth import DepthConfig
 
 END = 8
 VOCABULARY = 9
@@ -65,3 +68,22 @@ class Bigram(nn.Module):
         odds = self.table.detach().double().log_softmax(-1)
         stream = [END, *document.tokens.tolist(), END]
         return -sum(float(odds[a, b]) for a, b in pairwise(stream))
+
+
+def adaptive() -> AdaptiveLM:
+    """A small model whose gates differ from token to token."""
+    torch.manual_seed(2)
+    config = AdaptiveConfig(
+        width=32,
+        layers=2,
+        attention=AttentionConfig(heads=4),
+        mlp_hidden=48,
+        depth=DepthConfig(threshold=0.3, gate_bias=1.0),
+        max_length=32,
+    )
+    model = AdaptiveLM(config, VOCABULARY, [bytes([65 + i]) for i in range(VOCABULARY)])
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.dim() > 1:
+                parameter.mul_(8.0 if "gate.output" in name else 3.0)
+    return model

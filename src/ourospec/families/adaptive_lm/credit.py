@@ -123,11 +123,11 @@ CreditConfig = Annotated[
     GainConfig | CouponConfig | ExplorationConfig | NoCreditConfig, Field(discriminator="kind")
 ]
 LEAST_SPREAD, GREATEST_SPREAD = 0.05, 5.0
+SOFT_SHARE, DEEPEST_SHARE = 0.85, 0.15
+"""Of the legacy bill: the soft depth, and the deepest token of the batch."""
 
 
-def scale(
-    config: GainConfig | CouponConfig | ExplorationConfig | NoCreditConfig, read: Mapping[str, Any]
-) -> float:
+def scale(config: CreditConfig, read: Mapping[str, Any]) -> float:
     """The unit of the controller's steps, in nats: the spread of what tokens bid, or a typical price."""
     if not isinstance(config, GainConfig):
         return config.price_scale
@@ -141,7 +141,7 @@ def survival_threshold(config: GainConfig, price: float) -> float:
 
 
 def bill(
-    config: GainConfig | CouponConfig | ExplorationConfig | NoCreditConfig,
+    config: CreditConfig,
     controller: Controller,
     traces: tuple[LayerTrace, ...],
     improvement: Tensor | None,
@@ -175,11 +175,11 @@ def bill(
 def _legacy_depth(trace: LayerTrace, max_passes: int) -> Tensor:
     soft = (trace.expected_passes.mean() - 1).clamp(min=0)
     deepest = (trace.passes.max() - 1).to(soft.dtype)
-    return (0.85 * soft + 0.15 * deepest) / max(max_passes - 1, 1)
+    return (SOFT_SHARE * soft + DEEPEST_SHARE * deepest) / max(max_passes - 1, 1)
 
 
 def layer_bills(
-    config: GainConfig | CouponConfig | ExplorationConfig | NoCreditConfig,
+    config: CreditConfig,
     controller: Controller,
     read: Mapping[str, Any],
     max_passes: int,
@@ -188,7 +188,10 @@ def layer_bills(
     if controller.uses_soft_depth:
         spread = max(max_passes - 1, 1)
         pairs = zip(read["layer_ponder_signal"], read["layer_k_exec"], strict=True)
-        return [controller.price * (0.85 * soft + 0.15 * (deepest - 1) / spread) for soft, deepest in pairs]
+        return [
+            controller.price * (SOFT_SHARE * soft + DEEPEST_SHARE * (deepest - 1) / spread)
+            for soft, deepest in pairs
+        ]
     means = read["passes_by_layer"]
     shared = 1 if isinstance(config, GainConfig) else len(means)
     return [controller.price * (mean - 1) / shared for mean in means]

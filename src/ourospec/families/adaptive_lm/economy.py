@@ -113,9 +113,25 @@ class Controller:
 
     def set(self, price: float) -> float:
         """Take this price, as far as floor and ceiling allow, and find the deadband anew."""
-        self.price = min(max(price, self.floor), self.ceiling)
+        self.price = self._bounded(price)
         self.deadband, self.deadband_steps, self.within, self.error = False, 0, 0, None
         return self.price
+
+    def _ascend(self, rate: float, target: float, depth: float) -> None:
+        """Raise the price where too much is spent, lower it where too little; in the deadband at half the rate, from
+        the band's edges."""
+        if not self.deadband:
+            step = rate * (depth - target)
+        elif depth > BAND_ABOVE * target:
+            step = rate / 2 * (depth - BAND_ABOVE * target)
+        elif depth < BAND_BELOW * target:
+            step = rate / 2 * (depth - BAND_BELOW * target)
+        else:
+            step = 0.0
+        self.price = self._bounded(self.price + step)
+
+    def _bounded(self, price: float) -> float:
+        return min(max(price, self.floor), self.ceiling)
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
@@ -136,21 +152,12 @@ class DualAscent(Controller):
 
     def update(self, depth: float, scale: float) -> None:
         config = self.config
-        target, rate = config.target, config.rate * scale
-        error = depth / target - 1
+        error = depth / config.target - 1
         self.error = (
             error if self.error is None else self.error + (1 - config.smoothing) * (error - self.error)
         )
-        if not self.deadband:
-            self._move(rate * (depth - target))
-        elif depth > BAND_ABOVE * target:
-            self._move(rate / 2 * (depth - BAND_ABOVE * target))
-        elif depth < BAND_BELOW * target:
-            self._move(rate / 2 * (depth - BAND_BELOW * target))
+        self._ascend(config.rate * scale, config.target, depth)
         self._engage(abs(self.error))
-
-    def _move(self, by: float) -> None:
-        self.price = min(max(self.price + by, self.config.floor), self.config.ceiling)
 
     def _engage(self, error: float) -> None:
         if self.deadband:
@@ -170,23 +177,15 @@ class Legacy(Controller):
 
     def update(self, depth: float, scale: float) -> None:
         del scale
-        config, target = self.config, self.config.target
-        if not self.deadband:
-            step = config.rate * (depth - target)
-        elif depth > BAND_ABOVE * target:
-            step = config.rate / 2 * (depth - BAND_ABOVE * target)
-        elif depth < BAND_BELOW * target:
-            step = config.rate / 2 * (depth - BAND_BELOW * target)
-        else:
-            step = 0.0
-        self.price = min(max(self.price + step, config.floor), config.ceiling)
+        config = self.config
+        self._ascend(config.rate, config.target, depth)
         self.deadband_steps += self.deadband
         high = (self.price - config.floor) / (config.ceiling - config.floor) >= 0.5
         self.within = self.within + 1 if high else max(self.within - 1, 0)
         self.deadband = self.deadband or self.within >= 100
 
 
-def open_market(config: DualAscentConfig | ConstantPriceConfig | LegacyConfig) -> Controller:
+def open_market(config: PriceConfig) -> Controller:
     """The controller that a configuration asks for."""
     if config.kind == "dual":
         return DualAscent(

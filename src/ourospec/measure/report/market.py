@@ -58,27 +58,28 @@ def _error(history: History) -> Iterator[Figure]:
 
 
 def _gain(history: History) -> Iterator[Figure]:
-    found = history.series.get("delta_ce")
-    if found is None or not len(found):
-        return
-    data = noisy(found, "loss saved (ΔCE)", "var(--train)")
-    layout = axes("nats per token")
-    layout["shapes"] = [level(0.0, dash="solid")]
     caption = "By how much the passes lower the loss, against one pass in every layer. Under zero they hurt."
-    yield Figure("gain", SECTION, "What the passes gain", caption, data, layout)
+    return _change(history, "delta_ce", "gain", "What the passes gain", "loss saved (ΔCE)", caption)
 
 
 def _confidence(history: History) -> Iterator[Figure]:
-    found = history.series.get("delta_h")
-    if found is None or not len(found):
-        return
-    data = noisy(found, "entropy added (ΔH)", "var(--train)")
-    layout = axes("nats per token")
-    layout["shapes"] = [level(0.0, dash="solid")]
     caption = (
         "By how much the passes change the entropy of the prediction. Under zero it becomes more certain."
     )
-    yield Figure("confidence", SECTION, "Confidence", caption, data, layout)
+    return _change(history, "delta_h", "confidence", "Confidence", "entropy added (ΔH)", caption)
+
+
+def _change(
+    history: History, series: str, name: str, title: str, label: str, caption: str
+) -> Iterator[Figure]:
+    """What the passes change, in nats, around zero."""
+    found = history.series.get(series)
+    if found is None or not len(found):
+        return
+    data = noisy(found, label, "var(--train)")
+    layout = axes("nats per token")
+    layout["shapes"] = [level(0.0, dash="solid")]
+    yield Figure(name, SECTION, title, caption, data, layout)
 
 
 def _wins(history: History) -> Iterator[Figure]:
