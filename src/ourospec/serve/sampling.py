@@ -83,6 +83,15 @@ def choose(logits: Float[Tensor, " V"], sampling: Sampling, generator: torch.Gen
     probabilities = distribution(logits, sampling)
     if sampling.temperature == 0:
         return int(probabilities.argmax())
+    return draw(probabilities, generator)
+
+
+def draw(probabilities: Float[Tensor, " V"], generator: torch.Generator) -> int:
+    """A token, by one number of the generator: the inverse of the cumulative distribution.
+
+    Args:
+        probabilities: float64 on the CPU, at least one above 0; they need not add up to 1.
+    """
     cumulative = probabilities.cumsum(0)
     # In float64 the largest draw, 1 − 2⁻⁵³, times the total stays below the total: the point is always inside.
     point = torch.rand((), generator=generator, dtype=torch.float64) * cumulative[-1]
