@@ -39,9 +39,10 @@ from ourospec.measure.sample import sample_documents
 from ourospec.nn.next_token import NextToken
 from ourospec.recipe import Recipe, TextRecipe, read_recipe
 from ourospec.runs import RunDirectory, open_run
+from ourospec.serve.generation import Generation, generate
 from ourospec.serve.pace import decoding_pace, pick_texts
 from ourospec.serve.sampling import Sampling
-from ourospec.serve.session import Generation, Piece, generate
+from ourospec.serve.text import Piece
 from ourospec.telemetry.environment import write_environment
 from ourospec.telemetry.jsonl import JsonlObserver
 from ourospec.telemetry.log_file import LogFile
@@ -243,7 +244,7 @@ class LoadedModel:
         budget: float | Budget | None = None,
         on_piece: Callable[[Piece], None] | None = None,
     ) -> Generation:
-        """Continue a prompt; see serve.session.generate, and `effort_for` for a budget.
+        """Continue a prompt; see serve.generation.generate, and `effort_for` for a budget.
 
         A budget is a mean over much text: what one short text takes can be more or less.
         """

@@ -9,8 +9,8 @@ import pytest
 
 from ourospec.contracts import Clock
 from ourospec.errors import ConfigError
+from ourospec.serve.generation import generate
 from ourospec.serve.samples import sample_probe
-from ourospec.serve.session import generate
 
 
 def test_each_prompt_is_continued_with_its_own_fixed_seed(model: Any, vocabulary: Any, policy: Any) -> None:

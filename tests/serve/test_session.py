@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from ourospec.contracts import Effort
 from ourospec.device import DevicePolicy, choose_device
 from ourospec.errors import ConfigError, DivergedError
+from ourospec.serve.generation import generate
 from ourospec.serve.sampling import GREEDY, Sampling
-from ourospec.serve.session import DecodingSession, generate
+from ourospec.serve.session import DecodingSession
 
 # Rows of one, few or many positions take other matrix kernels; float32 sums then differ in the last bits.
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}

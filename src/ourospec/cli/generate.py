@@ -24,7 +24,7 @@ from ourospec.telemetry.depth_bands import band_colour, legend
 from ourospec.telemetry.plain_text import visible
 
 if TYPE_CHECKING:
-    from ourospec.serve.session import Generation
+    from ourospec.serve.generation import Generation
     from ourospec.serve.text import Piece
 
 

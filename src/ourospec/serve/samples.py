@@ -8,8 +8,8 @@ from typing import Any
 from ourospec.contracts import Clock, Effort
 from ourospec.device import DevicePolicy
 from ourospec.errors import ConfigError
+from ourospec.serve.generation import Generation, Vocabulary, generate
 from ourospec.serve.sampling import Sampling
-from ourospec.serve.session import Generation, Vocabulary, generate
 
 
 def sample_probe(

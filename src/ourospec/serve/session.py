@@ -1,13 +1,12 @@
-"""The one decode path: tokens into a model with a cache, one position after the other.
+"""The one decode path: tokens into a model with a cache.
 
-Letters: V vocabulary, L layers, n generated tokens.
+Letters: T positions fed, V vocabulary, L layers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -15,26 +14,6 @@ from torch import Tensor
 
 from ourospec.contracts import Effort, LanguageModel, Output
 from ourospec.device import DevicePolicy
-from ourospec.errors import ConfigError
-from ourospec.serve.sampling import Sampling, choose
-from ourospec.serve.text import Piece, TextStream
-
-Finish = Literal["end", "stop", "length"]
-"""Why a text ended: the model ended it, a stop string came up, or the number of tokens was reached."""
-
-
-class Vocabulary(Protocol):
-    """What decoding needs of a tokenizer; data/tokenizers.py has the whole of it."""
-
-    @property
-    def vocab_size(self) -> int: ...
-
-    @property
-    def end_id(self) -> int: ...
-
-    def encode(self, text: str) -> list[int]: ...
-
-    def token_bytes(self, token: int, /) -> bytes: ...
 
 
 class Reading(NamedTuple):
@@ -55,6 +34,7 @@ class DecodingSession:
     Args:
         capacity: positions that the text will have, as far as is known; the cache is never made longer than
             the model's `max_length`.
+        effort: how long the model may think; may be changed between two calls.
     """
 
     def __init__(
@@ -66,8 +46,47 @@ class DecodingSession:
         """The tokens that the cache holds."""
         self._cache: Any = None
 
+    @property
+    def room(self) -> int:
+        """Positions that can still be read before the text slides."""
+        return self.model.max_length - len(self.window)
+
     def feed(self, tokens: Sequence[int]) -> Reading:
         """Read further tokens, at least one, and say what comes next."""
+        fresh = self._make_room(tokens)
+        with self.policy.inference(self.model):
+            output = self._forward(fresh, self.effort)
+            logits = self.model.logits(output.states[0, -1])
+        self.window += fresh
+        return Reading(logits, tuple(output.passes[:, 0, -1].tolist()))
+
+    def read(self, tokens: Sequence[int], effort: Effort | None = None) -> list[Reading]:
+        """Read further tokens in one forward pass, and say what comes after each of them.
+
+        Args:
+            tokens: at least one, at most `room`: what slides is gone, and cannot be rewound.
+            effort: in place of the session's own, for this call.
+        """
+        if len(tokens) > self.room:
+            raise ValueError(f"{len(tokens)} tokens were given where {self.room} have room")
+        fresh = self._make_room(tokens)
+        with self.policy.inference(self.model):
+            output = self._forward(fresh, self.effort if effort is None else effort)
+            logits = self.model.logits(output.states[0])
+        self.window += fresh
+        passes = output.passes[:, 0].T.tolist()
+        return [Reading(row, tuple(layers)) for row, layers in zip(logits, passes, strict=True)]
+
+    def rewind(self, length: int) -> None:
+        """Forget all but the first `length` tokens of the window, at least one."""
+        if not 0 < length <= len(self.window):
+            raise ValueError(f"the session holds {len(self.window)} tokens, of which {length} cannot be kept")
+        if length < len(self.window):
+            self._cache.truncate(length)
+            del self.window[length:]
+
+    def _make_room(self, tokens: Sequence[int]) -> list[int]:
+        """What has to be read for these tokens: more than they where the cache begins anew."""
         if not tokens:
             raise ValueError("a session reads at least one token at a time")
         fresh = list(tokens)
@@ -79,93 +98,10 @@ class DecodingSession:
             if len(fresh) > self.capacity:
                 fresh = fresh[-max(1, self.capacity // 2) :]
             self.window, self._cache = [], None
+        return fresh
+
+    def _forward(self, fresh: list[int], effort: Effort | None) -> Output:
         if self._cache is None:
             self._cache = self.model.new_cache(1, self.capacity)
-        with self.policy.inference(self.model):
-            row = torch.tensor([fresh], device=self.policy.device)
-            output: Output = self.model(row, cache=self._cache, effort=self.effort)
-            logits = self.model.logits(output.states[0, -1])
-        self.window += fresh
-        return Reading(logits, tuple(output.passes[:, 0, -1].tolist()))
-
-
-@dataclass(frozen=True)
-class Generation:
-    """A generated text. `"".join(pieces) == text`; tokens, passes and pieces have n entries each."""
-
-    text: str
-    tokens: list[int]
-    """As chosen, without the end token; behind a stop string's first character they gave no text."""
-    passes: list[list[int]]
-    """[n][L], passes that each layer ran at the position that chose the token."""
-    pieces: list[str]
-    """Text by token; empty where a token gave only a part of a character."""
-    finish: Finish
-
-
-def generate(
-    model: LanguageModel,
-    tokenizer: Vocabulary,
-    prompt: str,
-    *,
-    policy: DevicePolicy,
-    max_new_tokens: int = 256,
-    sampling: Sampling | None = None,
-    seed: int = 0,
-    stop: Sequence[str] = (),
-    effort: Effort | None = None,
-    on_piece: Callable[[Piece], None] | None = None,
-) -> Generation:
-    """Continue a prompt, which stands at the start of a document.
-
-    Of a prompt longer than the model's `max_length` the last half of that length is read; see DecodingSession.
-    The same arguments give the same text. Randomness comes from a generator of its own: the global ones are
-    neither read nor moved.
-
-    Args:
-        max_new_tokens: tokens at most, from 1.
-        sampling: how tokens are drawn; None for the defaults of `Sampling`.
-        seed: 0 to 2⁶³ − 1.
-        stop: strings that end the text; they are cut off.
-        effort: how long the model may think; None leaves it as trained.
-        on_piece: called with each token's text as soon as it is final (streaming).
-
-    Raises:
-        ConfigError: a number out of range, an empty stop string, or an effort that the model does not have.
-        DivergedError: the model's predictions are not finite.
-    """
-    _refuse_nonsense(max_new_tokens, seed)
-    sampling = sampling or Sampling()
-    generator = torch.Generator().manual_seed(seed)
-    stream = TextStream(stop, on_piece)
-    start = [tokenizer.end_id, *tokenizer.encode(prompt)]
-    session = DecodingSession(model, policy, len(start) + max_new_tokens - 1, effort)
-    reading = session.feed(start)
-    finish: Finish = "length"
-    for made in range(1, max_new_tokens + 1):
-        # A head may be padded to a round size; the rows behind the vocabulary stand for nothing.
-        token = choose(reading.logits[: tokenizer.vocab_size], sampling, generator)
-        if token == tokenizer.end_id:
-            finish = "end"
-            break
-        stream.feed(token, tokenizer.token_bytes(token), reading.passes)
-        if stream.stopped:
-            finish = "stop"
-            break
-        if made < max_new_tokens:
-            reading = session.feed([token])
-    stream.finish()
-    return Generation(
-        text=stream.text,
-        tokens=[piece.token for piece in stream.pieces],
-        passes=[list(piece.passes) for piece in stream.pieces],
-        pieces=[piece.text for piece in stream.pieces],
-        finish=finish,
-    )
-
-
-def _refuse_nonsense(max_new_tokens: int, seed: int) -> None:
-    if max_new_tokens < 1:
-        raise ConfigError(f"{max_new_tokens} new tokens were asked for.", "Ask for at least 1.")
-    if not 0 <= seed < 1 << 63:
-        raise ConfigError(f"The seed {seed} is out of range.", "Choose a seed from 0 to 2**63 - 1.")
+        row = torch.tensor([fresh], device=self.policy.device)
+        return self.model(row, cache=self._cache, effort=effort)
