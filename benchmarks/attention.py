@@ -21,8 +21,8 @@ from harness import Figure, finish, machine, spread
 from torch import Tensor
 
 from ourospec.device import keep_freed_memory
-from ourospec.nn.attention import Visibility
 from ourospec.nn.matmul_attention import matmul_attention
+from ourospec.nn.visibility import Visibility
 
 POSITIONS, HEADS, WIDTH = 8_192, 6, 64
 HELD = {("bfloat16", 256): 1.0, ("bfloat16", 512): 1.0}
@@ -44,11 +44,12 @@ def compare(dtype: torch.dtype, length: int, rounds: int) -> Figure:
         torch.randn(HEADS, rows, length, WIDTH, dtype=dtype, requires_grad=True).transpose(0, 1)
         for _ in range(3)
     )
-    bias = Visibility(length, q.device).bias(0, dtype)
+    visibility = Visibility(length, q.device)
+    bias, blocks = visibility.bias(0, dtype), tuple(visibility.blocks())
     ratios = []
     for turn in range(rounds + 1):
         kernel = time_of(lambda: F.scaled_dot_product_attention(q, k, v, is_causal=True))
-        products = time_of(lambda: matmul_attention(q, k, v, bias))
+        products = time_of(lambda: matmul_attention(q, k, v, bias, blocks))
         if turn:  # the first round warms up
             ratios.append(kernel / products)
     name = str(dtype).removeprefix("torch.")

@@ -6,7 +6,7 @@ Letters in shapes: B rows of a batch, T positions, D model width, V vocabulary, 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, Self
 
 if TYPE_CHECKING:
     import torch
@@ -131,15 +131,19 @@ class Effort(NamedTuple):
     """Survival under which a token leaves its layer, 0 to 1."""
     readout: str | None = None
     """A statistic of the update that decides in place of the learned gate, see nn.gate.READOUTS."""
+    plan: Tensor | None = None
+    """[L, B, T] integers from 1, or [B, T] for a single layer: the passes that each token runs. The gates decide
+    nothing; where passes are weighed by the survival, they still weigh."""
     training: Rehearsal | None = None
     """What is done otherwise while training; None in use."""
 
     def in_layer(self, index: int) -> Effort:
         """The same for the layer of that number, from 0."""
+        mine = self if self.plan is None else self._replace(plan=self.plan[index])
         if self.training is None or self.training.audited_layer is None:
-            return self
+            return mine
         audited = self.training.audited_layer == index
-        return self._replace(training=self.training._replace(audited=audited))
+        return mine._replace(training=self.training._replace(audited=audited))
 
 
 class Rehearsal(NamedTuple):
@@ -197,4 +201,34 @@ class LanguageModel(Protocol):
 
     def new_cache(self, batch: int, capacity: int) -> Any:
         """An empty cache for `batch` rows of at most `capacity` positions."""
+        ...
+
+    def stepper(self, weights: StepWeights = "float32") -> Stepper | None:
+        """A faster twin for decoding position by position; None where this model or its device has none."""
+        ...
+
+
+StepWeights = Literal["float32", "int8"]
+"""In what a stepper keeps the weights: as they are, or in 8 bits with a scale for each row of a matrix."""
+
+
+class Stepper(Protocol):
+    """Decodes one position of each row a call, on the model's own cache, and means the same as the model.
+
+    It has taken the weights in when it was made; training the model further needs another one.
+    """
+
+    rows_at_most: int
+    """Rows beyond which the model itself is the faster one."""
+
+    def __call__(self, tokens: Tensor, cache: Any = None, effort: Effort | None = None) -> Output:
+        """tokens [B, 1] continue what the cache holds, and the cache takes them in."""
+        ...
+
+    def supports(self, effort: Effort | None) -> bool:
+        """Whether it can think so; otherwise the model has to be asked."""
+        ...
+
+    def logits(self, states: Tensor) -> Tensor:
+        """[..., D] -> [..., V] in float32."""
         ...

@@ -148,7 +148,7 @@ def test_the_same_with_attention_by_matrix_products(name, batch, length, seed, d
     wanted = read(model, tokens), read(model, tokens, documents)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ourospec.nn.attention.matmul_attention_is_faster", lambda queries: True)
-        patch.setattr("ourospec.nn.matmul_attention.QUERY_BLOCK", data.draw(st.integers(1, length)))
+        patch.setattr("ourospec.nn.visibility.QUERY_BLOCK", data.draw(st.integers(1, length)))
         assert_equal(read(model, tokens), wanted[0])
         assert_equal(read(model, tokens, documents), wanted[1])
         if name != "keys per pass":

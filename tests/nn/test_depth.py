@@ -8,11 +8,12 @@ import torch
 
 from ourospec.contracts import Effort, Rehearsal
 from ourospec.errors import ConfigError
-from ourospec.nn.attention import AttentionConfig, Visibility
+from ourospec.nn.attention import AttentionConfig
 from ourospec.nn.depth import AdaptiveLayer, DepthConfig
 from ourospec.nn.gate import READOUTS, Update
 from ourospec.nn.init import initialise
 from ourospec.nn.moe import MoE, MoEConfig
+from ourospec.nn.visibility import Visibility
 
 spec = importlib.util.spec_from_file_location("layers", Path(__file__).parents[1] / "reference" / "layers.py")
 reference = importlib.util.module_from_spec(spec)

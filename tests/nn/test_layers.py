@@ -13,7 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ourospec.nn.attention import Attention, AttentionConfig, Visibility
+from ourospec.nn.attention import Attention, AttentionConfig
 from ourospec.nn.cross_entropy import linear_cross_entropy, token_nll
 from ourospec.nn.init import initialise
 from ourospec.nn.matmul_attention import matmul_attention
@@ -21,6 +21,7 @@ from ourospec.nn.mlp import GELU, SwiGLU
 from ourospec.nn.moe import MoE, MoEConfig
 from ourospec.nn.norm import RMSNorm
 from ourospec.nn.rope import Rotary
+from ourospec.nn.visibility import Visibility
 
 spec = importlib.util.spec_from_file_location("layers", Path(__file__).parents[1] / "reference" / "layers.py")
 reference = importlib.util.module_from_spec(spec)
@@ -58,7 +59,7 @@ def test_attention(heads, kv_heads, fraction, window, packed, kernel, monkeypatc
     visibility = Visibility(7, x.device, documents=documents)
     if kernel == "matmul":
         monkeypatch.setattr(module, "_by_kernel", module._by_matmul)
-        monkeypatch.setattr("ourospec.nn.matmul_attention.QUERY_BLOCK", 3)
+        monkeypatch.setattr("ourospec.nn.visibility.QUERY_BLOCK", 3)
     slow = reference.attention(
         x, x, module.qkv.weight, module.out.weight, heads, kv_heads, int(4 * fraction), window, documents
     )
@@ -85,7 +86,9 @@ def test_matmul_attention_of_cached_steps():
         visibility = Visibility(length, q.device, past=9 - length)
         bias = visibility.bias(0, q.dtype)
         torch.testing.assert_close(
-            matmul_attention(q[:, :, -length:], k, v, bias), whole[:, :, -length:], **CLOSE
+            matmul_attention(q[:, :, -length:], k, v, bias, tuple(visibility.blocks())),
+            whole[:, :, -length:],
+            **CLOSE,
         )
 
 
@@ -115,9 +118,11 @@ def test_statistics_by_definition(length, window, seed):
 def test_rotary_turns_by_relative_position_only():
     rotary = Rotary(8)
     q, k = torch.randn(2, 1, 1, 1, 8, dtype=torch.float64).unbind()
-    scores = [
-        float((rotary(q, 1, start + 5)[0] * rotary(k, 1, start)[0]).sum()) for start in (0, 3, 1000, 100_000)
-    ]
+
+    def turn(x, position):
+        return rotary(x, 1, torch.tensor([position]), position + 1)[0]
+
+    scores = [float((turn(q, start + 5) * turn(k, start)).sum()) for start in (0, 3, 1000, 100_000)]
     assert scores == pytest.approx([scores[0]] * 4, abs=1e-9)
 
 

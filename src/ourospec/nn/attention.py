@@ -1,4 +1,4 @@
-"""Causal self-attention: one module, its masks, and its cache.
+"""Causal self-attention: one module, its kernels, and the statistics of its weights.
 
 Letters: B rows, T query positions, S key positions, H query heads, G key-value heads, d width of a head.
 """
@@ -6,21 +6,22 @@ Letters: B rows, T query positions, S key positions, H query heads, G key-value 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
 from typing import Annotated, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
 from ourospec.config import Config
 from ourospec.device import matmul_attention_is_faster
 from ourospec.errors import ConfigError
+from ourospec.nn.cache import KeyValues
 from ourospec.nn.init import mark_residual
 from ourospec.nn.matmul_attention import matmul_attention
 from ourospec.nn.rope import Rotary
+from ourospec.nn.visibility import Visibility
 
 # Up to this many keys plain matrix products beat the CPU's flash kernel in half precision (benchmarks/attention.py
 # prints by how much); beyond, the weights that they keep for the backward pass would take too much memory.
@@ -40,74 +41,6 @@ class AttentionConfig(Config):
     """Base of the rotary wavelengths, in positions."""
     window: Annotated[int, Field(ge=0)] = 0
     """Keys that a query sees at most, itself included; 0: all before it."""
-
-
-class KeyValues(NamedTuple):
-    """Keys and values of a layer, each [B, G, S, d]."""
-
-    keys: Tensor
-    values: Tensor
-
-
-@dataclass
-class Visibility:
-    """Which keys each query may see: its own position and earlier ones, of its own document, in its window.
-
-    Made once per forward pass and shared by all layers and passes, which ask it for masks.
-
-    Args:
-        length: T, the number of query positions.
-        past: cached positions before the first query; S = past + length.
-        documents: [B, T], a running number per row, or None where each row is one document.
-    """
-
-    length: int
-    device: torch.device
-    past: int = 0
-    documents: Tensor | None = None
-    _masks: dict[tuple[int, torch.dtype | None], Tensor | None] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.past and self.documents is not None:
-            raise ConfigError("Cached decoding takes one document a row.", "Leave `documents` out.")
-
-    @property
-    def positions(self) -> Int[Tensor, " T"]:
-        """Positions of the queries."""
-        return torch.arange(self.past, self.past + self.length, device=self.device)
-
-    def first_rows(self, rows: int) -> Visibility:
-        """The same of the first rows of the batch."""
-        documents = self.documents[:rows] if self.documents is not None else None
-        return Visibility(self.length, self.device, self.past, documents)
-
-    def allowed(self, window: int) -> Bool[Tensor, "b T S"]:
-        """True where a query may look; b is 1 where all rows are alike."""
-        queries = self.positions[:, None]
-        keys = torch.arange(self.past + self.length, device=self.device)[None, :]
-        allowed = keys <= queries
-        if window:
-            allowed = allowed & (keys > queries - window)
-        if self.documents is None:
-            return allowed[None]
-        return allowed & (self.documents[:, :, None] == self.documents[:, None, :])
-
-    def is_plain_causal(self, window: int) -> bool:
-        """Whether a kernel's built-in causal rule says it all."""
-        return self.documents is None and self.past == 0 and (window == 0 or window >= self.length)
-
-    def bias(self, window: int, dtype: torch.dtype) -> Float[Tensor, "b 1 T S"] | None:
-        """0 where allowed and −inf elsewhere; None where every key is allowed (one cached step)."""
-        key = (window, dtype)
-        if key not in self._masks:
-            keys = self.past + self.length
-            open_step = self.documents is None and self.length == 1 and (window == 0 or window >= keys)
-            self._masks[key] = None if open_step else self._additive(window, dtype)
-        return self._masks[key]
-
-    def _additive(self, window: int, dtype: torch.dtype) -> Tensor:
-        allowed = self.allowed(window)[:, None]
-        return torch.zeros(allowed.shape, dtype=dtype, device=self.device).masked_fill_(~allowed, -math.inf)
 
 
 class AttentionStatistics(NamedTuple):
@@ -149,14 +82,14 @@ class Attention(nn.Module):
     ) -> tuple[Float[Tensor, "B H T d"], KeyValues]:
         """Queries, and the keys and values of the same positions."""
         joint = self.qkv(x).unflatten(-1, (-1, self.head_dim))
-        turned, values = self.rotary(joint, self.heads + self.kv_heads, visibility.past)
+        turned, values = self.rotary(joint, self.heads + self.kv_heads, visibility.positions, visibility.keys)
         queries, keys = turned.split((self.heads, self.kv_heads), dim=1)
         return queries, KeyValues(keys, values)
 
     def query(self, x: Float[Tensor, "B T D"], visibility: Visibility) -> Float[Tensor, "B H T d"]:
         """Queries alone."""
         q = F.linear(x, self.qkv.weight[: self.heads * self.head_dim]).unflatten(-1, (-1, self.head_dim))
-        return self.rotary(q, self.heads, visibility.past)[0]
+        return self.rotary(q, self.heads, visibility.positions, visibility.keys)[0]
 
     def attend(
         self, queries: Float[Tensor, "B H T d"], kv: KeyValues, visibility: Visibility
@@ -185,7 +118,9 @@ class Attention(nn.Module):
 
     def _by_matmul(self, queries: Tensor, kv: KeyValues, visibility: Visibility) -> Tensor:
         keys, values = (repeat_heads(x, self.heads) for x in kv)
-        return matmul_attention(queries, keys, values, visibility.bias(self.window, queries.dtype))
+        return matmul_attention(
+            queries, keys, values, visibility.bias(self.window, queries.dtype), tuple(visibility.blocks())
+        )
 
     @torch.no_grad()
     def statistics(
@@ -224,40 +159,3 @@ def _weight_statistics(queries: Tensor, keys: Tensor, allowed: Tensor) -> tuple[
     top = p.topk(min(16, p.shape[-1]), dim=-1).values.sum(-1).mean(1)
     agreement = (1 - p.std(dim=1, unbiased=False).sum(-1)).clamp(0, 1)
     return entropy, top - (16 / visible).clamp(max=1), agreement
-
-
-@dataclass
-class Cache:
-    """What decoding keeps of the positions behind it: one key and value per layer and token.
-
-    `carried` holds what else a model hands from one position to the next (the baton's vector). The stores
-    are opened when the first keys arrive, in their type and beside them.
-    """
-
-    layers: int
-    capacity: int
-    length: int = 0
-    carried: Tensor | None = None
-    _stores: dict[int, KeyValues] = field(default_factory=dict)
-
-    def make_room(self, positions: int) -> None:
-        """Refuse what would run over the end."""
-        if self.length + positions > self.capacity:
-            raise ConfigError(
-                f"The cache holds {self.capacity} positions; {self.length + positions} were asked for.",
-                "Open it with a larger capacity, or start again from the last part of the text.",
-            )
-
-    def extend(self, layer: int, kv: KeyValues) -> KeyValues:
-        """Take in one layer's new keys and values; returns all up to here. `advance` moves the length."""
-        if layer not in self._stores:
-            shape = (*kv.keys.shape[:2], self.capacity, kv.keys.shape[3])
-            self._stores[layer] = KeyValues(kv.keys.new_zeros(shape), kv.values.new_zeros(shape))
-        store, end = self._stores[layer], self.length + kv.keys.shape[2]
-        store.keys[:, :, self.length : end] = kv.keys
-        store.values[:, :, self.length : end] = kv.values
-        return KeyValues(store.keys[:, :, :end], store.values[:, :, :end])
-
-    def advance(self, positions: int) -> None:
-        """All layers have taken in this many positions."""
-        self.length += positions

@@ -19,12 +19,14 @@ from torch import Tensor, nn
 from ourospec.config import Config
 from ourospec.contracts import Effort, Rehearsal
 from ourospec.errors import ConfigError
-from ourospec.nn.attention import Attention, AttentionConfig, Cache, KeyValues, Visibility
+from ourospec.nn.attention import Attention, AttentionConfig
+from ourospec.nn.cache import Cache, KeyValues
 from ourospec.nn.cost import matmul_flops
 from ourospec.nn.gate import READOUTS, ContinueGate, Feature, Update, read_out
 from ourospec.nn.mlp import Activation, build_mlp
 from ourospec.nn.moe import MoE, MoEConfig
 from ourospec.nn.norm import RMSNorm
+from ourospec.nn.visibility import Visibility
 
 BATCH_EXIT_SHARE = 0.02
 

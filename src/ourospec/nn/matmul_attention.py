@@ -7,13 +7,14 @@ they are kept for the backward pass, which costs B·H·T·T/2 elements of memory
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-QUERY_BLOCK = 128
+Blocks = Sequence[tuple[slice, slice]]
+"""Runs of queries, each with the keys that it needs to be multiplied with."""
 
 
 def matmul_attention(
@@ -21,20 +22,15 @@ def matmul_attention(
     keys: Float[Tensor, "B H S d"],
     values: Float[Tensor, "B H S d"],
     bias: Float[Tensor, "b 1 T S"] | None,
+    blocks: Blocks,
 ) -> Float[Tensor, "B H T d"]:
-    """softmax(q kᵀ/√d + bias) v, every query i of the last T of S positions blind to keys after it.
+    """softmax(q kᵀ/√d + bias) v.
 
     Args:
-        bias: 0 or −inf; must forbid the keys after a query. None: all keys are allowed (T is then 1).
+        bias: 0 or −inf. None: all keys of a block are allowed.
+        blocks: cover all queries; keys outside a block's are those that the bias forbids all its queries.
     """
-    return _MatmulAttention.apply(queries, keys, values, bias)  # pyright: ignore[reportReturnType]
-
-
-def _blocks(length: int, keys: int) -> Iterator[tuple[slice, slice]]:
-    """Runs of queries, each with the keys that its last one may see."""
-    for start in range(0, length, QUERY_BLOCK):
-        end = min(start + QUERY_BLOCK, length)
-        yield slice(start, end), slice(0, keys - length + end)
+    return _MatmulAttention.apply(queries, keys, values, bias, blocks)  # pyright: ignore[reportReturnType]
 
 
 def _rows(x: Tensor) -> Tensor:
@@ -44,12 +40,14 @@ def _rows(x: Tensor) -> Tensor:
 
 class _MatmulAttention(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(
+        ctx, queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None, blocks: Blocks
+    ) -> Tensor:
         rows, heads = queries.shape[:2]
         scale = queries.shape[-1] ** -0.5
         q, k, v = _rows(queries) * scale, _rows(keys), _rows(values)
         mixed, kept = torch.empty_like(q), []
-        for part, seen in _blocks(q.shape[1], k.shape[1]):
+        for part, seen in blocks:
             scores = torch.bmm(q[:, part], k[:, seen].transpose(1, 2))
             if bias is not None:
                 scores.unflatten(0, (heads, rows)).add_(bias[:, 0, part, seen])
@@ -57,7 +55,7 @@ class _MatmulAttention(torch.autograd.Function):
             mixed[:, part] = torch.bmm(weights, v[:, seen])
             kept.append(weights)
         ctx.save_for_backward(q, k, v, *kept)
-        ctx.scale, ctx.layout = scale, (heads, rows)
+        ctx.scale, ctx.layout, ctx.blocks = scale, (heads, rows), blocks
         return mixed.unflatten(0, (heads, rows)).transpose(0, 1)
 
     @staticmethod
@@ -65,7 +63,7 @@ class _MatmulAttention(torch.autograd.Function):
         q, k, v, *kept = ctx.saved_tensors
         grad = _rows(grads[0])
         grad_q, grad_k, grad_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
-        for (part, seen), weights in zip(_blocks(q.shape[1], k.shape[1]), kept, strict=True):
+        for (part, seen), weights in zip(ctx.blocks, kept, strict=True):
             grad_weights = torch.bmm(grad[:, part], v[:, seen].transpose(1, 2))
             grad_scores = torch.ops.aten._softmax_backward_data(grad_weights, weights, -1, weights.dtype)
             grad_q[:, part] = torch.bmm(grad_scores, k[:, seen])
@@ -73,4 +71,4 @@ class _MatmulAttention(torch.autograd.Function):
             grad_v[:, seen].baddbmm_(weights.transpose(1, 2), grad[:, part])
         grad_q.mul_(ctx.scale)
         backs = (x.unflatten(0, ctx.layout).transpose(0, 1) for x in (grad_q, grad_k, grad_v))
-        return (*backs, None)
+        return (*backs, None, None)

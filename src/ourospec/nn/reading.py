@@ -3,7 +3,8 @@
 from torch import Tensor
 
 from ourospec.errors import ConfigError
-from ourospec.nn.attention import Cache, Visibility
+from ourospec.nn.cache import Cache
+from ourospec.nn.visibility import Visibility
 
 
 def look(tokens: Tensor, documents: Tensor | None, cache: Cache | None, max_length: int) -> Visibility:
@@ -12,10 +13,12 @@ def look(tokens: Tensor, documents: Tensor | None, cache: Cache | None, max_leng
     Raises:
         ConfigError: more positions than the model or the cache was built for.
     """
-    past, length = (cache.length if cache is not None else 0), tokens.shape[1]
-    if past + length > max_length:
+    past: int | tuple[int, ...] = cache.past if cache is not None else 0
+    length = tokens.shape[1]
+    furthest = (cache.longest if cache is not None else 0) + length
+    if furthest > max_length:
         raise ConfigError(
-            f"{past + length} positions were given; the model reads at most {max_length} at once.",
+            f"{furthest} positions were given; the model reads at most {max_length} at once.",
             "Cut the text into parts, or train with a larger model.max_length.",
         )
     if cache is not None:

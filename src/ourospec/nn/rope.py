@@ -6,7 +6,7 @@ Letters: B rows, T positions, N heads, d width of a head, r half of the coordina
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 
@@ -26,10 +26,10 @@ class Rotary(nn.Module):
         self._tables: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]] = {}
 
     def tables(
-        self, start: int, length: int, device: torch.device, dtype: torch.dtype
-    ) -> tuple[Float[Tensor, "T 1 r"], Float[Tensor, "T 1 r"]]:
-        """Cosines and sines of positions start to start + length."""
-        end, key = start + length, (device, dtype)
+        self, end: int, device: torch.device, dtype: torch.dtype
+    ) -> tuple[Float[Tensor, "S 1 r"], Float[Tensor, "S 1 r"]]:
+        """Cosines and sines of positions 0 to `end` at least."""
+        key = (device, dtype)
         known = self._tables.get(key)
         if known is None or known[0].shape[0] < end:
             # Grown by doubling, and in float64 on the host, so that late positions keep their phase anywhere.
@@ -37,17 +37,18 @@ class Rotary(nn.Module):
             exponents = torch.arange(0, self.rotated, 2, dtype=torch.float64) / max(self.rotated, 1)
             angles = positions[:, None, None] * self.base**-exponents
             known = self._tables[key] = (angles.cos().to(dtype).to(device), angles.sin().to(dtype).to(device))
-        return known[0][start:end], known[1][start:end]
+        return known
 
     def forward(
-        self, x: Float[Tensor, "B T N d"], turned: int, start: int = 0
+        self, x: Float[Tensor, "B T N d"], turned: int, positions: Int[Tensor, "*rows T"], end: int
     ) -> tuple[Float[Tensor, "B turned T d"], Float[Tensor, "B rest T d"]]:
         """The first `turned` heads turned and the others as they are, both with heads before positions.
 
         Args:
-            start: position of the first row of x.
+            positions: of x, for all rows or by row.
+            end: beyond the largest of them, known to the host.
         """
-        cos, sin = self.tables(start, x.shape[1], x.device, x.dtype)
+        cos, sin = (table[positions] for table in self.tables(end, x.device, x.dtype))
         first, rest = _SplitHeads.apply(x, cos, sin, turned)  # pyright: ignore[reportGeneralTypeIssues]
         return first.transpose(0, 1), rest.transpose(0, 1)
 

@@ -21,8 +21,8 @@ from ourospec.families.adaptive_lm.credit import (
     NoCreditConfig,
 )
 from ourospec.families.adaptive_lm.economy import ConstantPriceConfig, open_market
-from ourospec.nn.attention import Visibility
 from ourospec.nn.depth import LayerTrace
+from ourospec.nn.visibility import Visibility
 
 from .small import CREDITS, LAYERS, VOCABULARY, gate_parameters, make, text
 

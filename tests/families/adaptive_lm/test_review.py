@@ -18,7 +18,8 @@ from ourospec.families.adaptive_lm.economy import LegacyConfig
 from ourospec.families.adaptive_lm.presets import smoke
 from ourospec.families.adaptive_lm.recipe import AdaptiveRecipe
 from ourospec.families.adaptive_lm.schedule import Schedule
-from ourospec.nn.attention import Attention, AttentionConfig, Visibility
+from ourospec.nn.attention import Attention, AttentionConfig
+from ourospec.nn.visibility import Visibility
 from ourospec.train.step import accumulate, look
 
 from .small import LAYERS, POLICY, SCHEDULE, gate_parameters, make, text

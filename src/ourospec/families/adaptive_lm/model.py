@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from ourospec.config import Config
 from ourospec.contracts import Effort, Output, Rehearsal
 from ourospec.errors import ConfigError
-from ourospec.nn.attention import AttentionConfig, Cache
+from ourospec.nn.attention import AttentionConfig
+from ourospec.nn.cache import Cache
 from ourospec.nn.cost import ModelCost, matmul_flops
 from ourospec.nn.depth import AdaptiveLayer, DepthConfig, LayerTrace
 from ourospec.nn.embed import EmbeddingConfig, TableConfig, build_embedding, tied_table
@@ -121,9 +122,9 @@ class AdaptiveLM(nn.Module):
         x = self.embedding(tokens)
         if self.baton is not None:
             embedded = x
-            x = self.baton(x, documents, cache.carried if cache is not None else None)
+            x = self.baton(x, documents, cache.last_embedded() if cache is not None else None)
             if cache is not None:
-                cache.carried = embedded[:, -1:]
+                cache.embed(embedded)
         traces: list[LayerTrace] = []
         losses: list[Tensor] = []
         for index, layer in enumerate(self.layers):

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from ourospec.config import Config
 from ourospec.contracts import Effort, Output
 from ourospec.errors import ConfigError
-from ourospec.nn.attention import Attention, AttentionConfig, Cache, Visibility
+from ourospec.nn.attention import Attention, AttentionConfig
+from ourospec.nn.cache import Cache
 from ourospec.nn.cost import ModelCost, matmul_flops
 from ourospec.nn.embed import EmbeddingConfig, TableConfig, build_embedding, tied_table
 from ourospec.nn.head import Head
@@ -21,6 +22,7 @@ from ourospec.nn.init import initialise
 from ourospec.nn.mlp import Activation, build_mlp
 from ourospec.nn.norm import RMSNorm
 from ourospec.nn.reading import look
+from ourospec.nn.visibility import Visibility
 
 
 class DenseConfig(Config):

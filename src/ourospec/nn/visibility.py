@@ -1,0 +1,99 @@
+"""Who sees whom: the masks of attention, whole, cached, ragged and packed.
+
+Letters: B rows, T query positions, S key positions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from ourospec.errors import ConfigError
+
+QUERY_BLOCK = 128
+"""Queries that attention by matrix products takes at a time."""
+
+
+@dataclass
+class Visibility:
+    """Which keys each query may see: its own position and earlier ones, of its own document, in its window.
+
+    Made once per forward pass and shared by all layers and passes, which ask it for masks.
+
+    Args:
+        length: T, the number of query positions.
+        past: cached positions before the first query, one number for all rows or one for each; keys reach to
+            S = past + length of the longest row.
+        documents: [B, T], a running number per row, or None where each row is one document.
+    """
+
+    length: int
+    device: torch.device
+    past: int | tuple[int, ...] = 0
+    documents: Tensor | None = None
+    _masks: dict[tuple[int, torch.dtype | None], Tensor | None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.past and self.documents is not None:
+            raise ConfigError("Cached decoding takes one document a row.", "Leave `documents` out.")
+
+    @property
+    def keys(self) -> int:
+        """S."""
+        return (self.past if isinstance(self.past, int) else max(self.past)) + self.length
+
+    @cached_property
+    def positions(self) -> Int[Tensor, " T"] | Int[Tensor, "B T"]:
+        """Positions of the queries; by row where the rows have different pasts."""
+        steps = torch.arange(self.length, device=self.device)
+        if isinstance(self.past, int):
+            return self.past + steps
+        return torch.tensor(self.past, device=self.device)[:, None] + steps
+
+    def first_rows(self, rows: int) -> Visibility:
+        """The same of the first rows of the batch."""
+        documents = self.documents[:rows] if self.documents is not None else None
+        past = self.past if isinstance(self.past, int) else self.past[:rows]
+        return Visibility(self.length, self.device, past, documents)
+
+    def allowed(self, window: int) -> Bool[Tensor, "b T S"]:
+        """True where a query may look; b is 1 where all rows are alike."""
+        queries = self.positions[..., :, None]
+        keys = torch.arange(self.keys, device=self.device)
+        allowed = keys <= queries
+        if window:
+            allowed = allowed & (keys > queries - window)
+        if allowed.dim() == 2:
+            allowed = allowed[None]
+        if self.documents is None:
+            return allowed
+        return allowed & (self.documents[:, :, None] == self.documents[:, None, :])
+
+    def is_plain_causal(self, window: int) -> bool:
+        """Whether a kernel's built-in causal rule says it all."""
+        return self.documents is None and self.past == 0 and (window == 0 or window >= self.length)
+
+    def bias(self, window: int, dtype: torch.dtype) -> Float[Tensor, "b 1 T S"] | None:
+        """0 where allowed and −inf elsewhere; None where every key is allowed (one cached step)."""
+        key = (window, dtype)
+        if key not in self._masks:
+            single = self.length == 1 and isinstance(self.past, int) and self.documents is None
+            open_step = single and (window == 0 or window >= self.keys)
+            self._masks[key] = None if open_step else self._additive(window, dtype)
+        return self._masks[key]
+
+    def _additive(self, window: int, dtype: torch.dtype) -> Tensor:
+        allowed = self.allowed(window)[:, None]
+        return torch.zeros(allowed.shape, dtype=dtype, device=self.device).masked_fill_(~allowed, -math.inf)
+
+    def blocks(self) -> Iterator[tuple[slice, slice]]:
+        """Runs of queries, each with the keys that its last one may see."""
+        for start in range(0, self.length, QUERY_BLOCK):
+            end = min(start + QUERY_BLOCK, self.length)
+            yield slice(start, end), slice(0, self.keys - self.length + end)
