@@ -14,7 +14,6 @@ from ourospec.contracts import Effort
 from ourospec.families.adaptive_lm.model import AdaptiveConfig, AdaptiveLM
 from ourospec.families.dense_lm.model import DenseConfig, DenseLM
 from ourospec.measure.cost import (
-    FlopTable,
     SavedBytes,
     checkpoint_bytes,
     executed_flops,
@@ -22,7 +21,7 @@ from ourospec.measure.cost import (
     parameters_by_part,
 )
 from ourospec.nn.attention import AttentionConfig
-from ourospec.nn.cost import ModelCost
+from ourospec.nn.cost import FlopTable, ModelCost
 from ourospec.nn.depth import DepthConfig
 from ourospec.nn.moe import MoEConfig
 
@@ -100,7 +99,7 @@ def test_executed_flops_are_the_mean_over_tokens() -> None:
 
 
 def test_the_table_counts_each_position_at_its_own_context() -> None:
-    table = FlopTable(Bigram())
+    table = FlopTable(Bigram().cost)
     passes = torch.tensor([[[1, 3], [2, 1]], [[1, 1], [1, 2]]])
     first = [100 + 10 + 1 + 20 + 1, 100 + 10 + 2 + 20 + 2]
     assert table.of(passes).tolist() == [
@@ -108,6 +107,8 @@ def test_the_table_counts_each_position_at_its_own_context() -> None:
         [first[0] + 1 * (1 + 2 * 1), first[1] + 5],
     ]
     assert table.of(passes[..., :1]).tolist() == [[first[0]], [first[0] + 3]]
+    whole = FlopTable(Bigram().cost).of(passes)
+    assert torch.equal(FlopTable(Bigram().cost).of(passes[..., 1:], past=1), whole[:, 1:])
 
 
 @pytest.mark.parametrize(

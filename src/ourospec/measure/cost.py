@@ -6,11 +6,11 @@ Letters: L layers, T positions.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor, nn
 
 from ourospec.contracts import LanguageModel
@@ -28,30 +28,6 @@ class CostedModel(LanguageModel, Protocol):
 def executed_flops(cost: ModelCost, passes: Int[Tensor, "L ..."]) -> float:
     """Mean forward FLOPs per token, given the passes that each token ran in each layer."""
     return cost.executed(passes.cpu().double().flatten(1).mean(1).tolist())
-
-
-@dataclass
-class FlopTable:
-    """Forward FLOPs by position: at position t (from 0) attention sees t + 1 keys.
-
-    Rows are worked out when a position is first reached.
-    """
-
-    model: CostedModel
-    _first: list[float] = field(default_factory=list)
-    _later: list[tuple[float, ...]] = field(default_factory=list)
-
-    def of(self, passes: Int[Tensor, "L B T"]) -> Float[Tensor, "B T"]:
-        """FLOPs of each token of rows that start at position 0, float64 on the CPU."""
-        length = passes.shape[2]
-        for position in range(len(self._first), length):
-            cost = self.model.cost(float(position + 1))
-            self._first.append(cost.uniform(1.0))
-            self._later.append(cost.later_pass)
-        first = torch.tensor(self._first[:length], dtype=torch.float64)
-        later = torch.tensor(self._later[:length], dtype=torch.float64)
-        beyond = passes.cpu().double() - 1
-        return first + torch.einsum("lbt,tl->bt", beyond, later)
 
 
 def parameters_by_part(model: nn.Module) -> dict[str, int]:

@@ -16,8 +16,9 @@ from torch import Tensor
 from ourospec.contracts import Clock, Effort
 from ourospec.device import DevicePolicy
 from ourospec.errors import DataError
-from ourospec.measure.cost import CostedModel, FlopTable
+from ourospec.measure.cost import CostedModel
 from ourospec.measure.tokens import Chunk, Scored, ScoredDocument, TokenScorer, cut, in_batches, lay_out
+from ourospec.nn.cost import FlopTable
 
 # Positions per forward pass of an evaluation during training.
 PROBE_POSITIONS = 4096
@@ -116,7 +117,7 @@ def score_documents(
         DataError: there are no documents.
     """
     window = min(window, model.max_length)
-    scorer, flops, tally = TokenScorer(model, policy), FlopTable(model), _Tally()
+    scorer, flops, tally = TokenScorer(model, policy), FlopTable(model.cost), _Tally()
     for chunks in in_batches(cut(tally.opening(documents), end_id, window), batch_rows):
         grid = lay_out(chunks, end_id)
         found = scorer.score(grid, effort)

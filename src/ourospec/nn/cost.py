@@ -1,12 +1,17 @@
-"""FLOPs counted from the structure of a model: matrix products only, a multiply-add being two."""
+"""FLOPs counted from the structure of a model: matrix products only, a multiply-add being two.
+
+Letters: L layers, B rows, T positions.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
-from torch import nn
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
 
 
 @runtime_checkable
@@ -71,3 +76,28 @@ def matmul_flops(module: nn.Module) -> float:
                 "give the module a method flops_per_row() that says what it costs."
             )
     return sum((matmul_flops(child) for child in module.children()), 0.0)
+
+
+@dataclass
+class FlopTable:
+    """Forward FLOPs by position: at position t (from 0) attention sees t + 1 keys.
+
+    Rows are worked out when a position is first reached.
+    """
+
+    cost: Callable[[float], ModelCost]
+    """Of a model: FLOPs per token with so many visible keys, the token's own included."""
+    _first: list[float] = field(default_factory=list)
+    _later: list[tuple[float, ...]] = field(default_factory=list)
+
+    def of(self, passes: Int[Tensor, "L B T"], past: int = 0) -> Float[Tensor, "B T"]:
+        """FLOPs of each token of rows that start at position `past`, float64 on the CPU."""
+        length = past + passes.shape[2]
+        for position in range(len(self._first), length):
+            cost = self.cost(float(position + 1))
+            self._first.append(cost.uniform(1.0))
+            self._later.append(cost.later_pass)
+        first = torch.tensor(self._first[past:length], dtype=torch.float64)
+        later = torch.tensor(self._later[past:length], dtype=torch.float64)
+        beyond = passes.cpu().double() - 1
+        return first + torch.einsum("lbt,tl->bt", beyond, later)
