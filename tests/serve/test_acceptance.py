@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ourospec.serve.acceptance import PATIENCE, DraftLength, judge, left_over
+from ourospec.serve.acceptance import PATIENCE, Costs, DraftLength, judge, left_over
 from ourospec.serve.sampling import draw
 
 VOCABULARY, DRAWS = 5, 6_000
@@ -114,22 +114,25 @@ def test_drafts_grow_where_they_stay_and_end_where_they_do_not() -> None:
     length = DraftLength()
     for _ in range(40):
         length.hear(4, 4)
-    assert length.choose(0.2, 0.1, room=100) == length.longest
-    assert length.choose(0.2, 0.1, room=3) == 3
-    assert length.choose(0.2, 0.1, room=0) == 0
+    assert length.choose(Costs(0.2, 1.0, 0.1), room=100) == length.longest
+    assert length.choose(Costs(0.2, 1.0, 0.1), room=3) == 3
+    assert length.choose(Costs(0.2, 1.0, 0.1), room=0) == 0
     for _ in range(40):
         length.hear(4, 0)
-    assert length.choose(0.2, 0.1, room=100) == 0
+    assert length.choose(Costs(0.2, 1.0, 0.1), room=100) == 0
 
 
 @settings(max_examples=40, deadline=None)
-@given(a=st.floats(0.05, 0.99), cost=st.floats(0.01, 2), further=st.floats(0, 1))
-def test_the_length_chosen_is_the_best_by_the_closed_form(a: float, cost: float, further: float) -> None:
+@given(a=st.floats(0.05, 0.99), cost=st.floats(0.01, 2), base=st.floats(0.8, 3), further=st.floats(0, 1))
+def test_the_length_chosen_is_the_best_by_the_closed_form(
+    a: float, cost: float, base: float, further: float
+) -> None:
     length = DraftLength()
     length._kept, length._refused = a, 1 - a
     a = length.acceptance
-    rates = [(1 - a ** (n + 1)) / (1 - a) / (1 + n * (cost + further)) for n in range(length.longest + 1)]
-    chosen = length.choose(cost, further, room=100)
+    drafted = range(1, length.longest + 1)
+    rates = [1.0, *((1 - a ** (n + 1)) / (1 - a) / (base + n * (cost + further)) for n in drafted)]
+    chosen = length.choose(Costs(cost, base, further), room=100)
     assert math.isclose(rates[chosen], max(rates), rel_tol=1e-9)
 
 
@@ -138,6 +141,6 @@ def test_who_does_not_draft_tries_again_now_and_then() -> None:
     for _ in range(30):
         length.hear(1, 0)
     for _ in range(PATIENCE):
-        assert length.choose(0.5, 0.2, room=10) == 0
+        assert length.choose(Costs(0.5, 1.0, 0.2), room=10) == 0
         length.hear(0, 0)
-    assert length.choose(0.5, 0.2, room=10) == 1
+    assert length.choose(Costs(0.5, 1.0, 0.2), room=10) == 1

@@ -6,6 +6,7 @@ Letters: V vocabulary, n drafted tokens.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -73,6 +74,17 @@ def _draw(probabilities: Tensor, generator: torch.Generator) -> int:
     return draw(probabilities, generator)
 
 
+class Costs(NamedTuple):
+    """What drafting costs, in units of decoding one position without drafts."""
+
+    draft: float
+    """One drafted token."""
+    verification: float = 1.0
+    """Verifying one position, in a forward pass that could take more."""
+    further: float = 0.0
+    """Each further position of that forward pass."""
+
+
 class DraftLength:
     """How many tokens to draft: as many as give most tokens for what they cost, going by the share that stayed so far.
 
@@ -91,23 +103,16 @@ class DraftLength:
         """The estimate of a."""
         return self._kept / (self._kept + self._refused)
 
-    def choose(self, draft_cost: float, further_cost: float, room: int) -> int:
-        """How many to draft now, 0 to `room`.
-
-        Args:
-            draft_cost: of drafting one token, in units of verifying one position.
-            further_cost: of each further position in the same verification, in the same units.
-        """
+    def choose(self, costs: Costs, room: int) -> int:
+        """How many to draft now, 0 to `room`; 0 where plain decoding gives as many tokens for its cost."""
+        best, most, a = 0, 1.0, self.acceptance
         longest = min(self.longest, room)
-        best, most = 0, 1.0
         for n in range(1, longest + 1):
-            a = self.acceptance
-            rate = sum(a**i for i in range(n + 1)) / (1 + n * (draft_cost + further_cost))
+            tokens = sum(a**i for i in range(n + 1))
+            rate = tokens / (costs.verification + n * (costs.draft + costs.further))
             if rate > most:
                 best, most = n, rate
-        if best == 0 and self._idle >= PATIENCE and longest > 0:
-            return 1
-        return best
+        return 1 if best == 0 and longest > 0 and self._idle >= PATIENCE else best
 
     def hear(self, drafted: int, kept: int) -> None:
         """How a verification ended."""
