@@ -1,8 +1,9 @@
 """The model families. Importing this package makes their recipes readable and their presets known."""
 
 from ourospec.families.adaptive_lm.presets import PRESETS as ADAPTIVE
+from ourospec.families.adaptive_lm.student import distilled
 from ourospec.families.dense_lm.presets import PRESETS as DENSE
 
 PRESETS = {**ADAPTIVE, **DENSE}
 
-__all__ = ["PRESETS"]
+__all__ = ["PRESETS", "distilled"]

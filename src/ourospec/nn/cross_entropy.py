@@ -1,9 +1,9 @@
-"""Cross-entropy of a linear head, in chunks: the logits of a large vocabulary are never held at once."""
+"""Cross-entropy and divergence of linear heads, in chunks: the logits of a large vocabulary are never held at once."""
 
 from collections.abc import Iterator
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 # Elements of logits held at a time: 32 Mi in float32 are 128 MiB, and larger matrix products gain no speed.
@@ -52,6 +52,42 @@ def token_nll_and_entropy(
     return nll.masked_fill(targets < 0, 0.0), entropy
 
 
+def linear_divergence(
+    states: Float[Tensor, "N D"],
+    weight: Float[Tensor, "V D"],
+    wanted_states: Float[Tensor, "N E"],
+    wanted_weight: Float[Tensor, "V E"],
+) -> Float[Tensor, ""]:
+    """Σ_n KL(p_n ‖ q_n) in nats, p = softmax(wanted_weight · wanted_states), q = softmax(weight · states).
+
+    Gradients, taken as in `linear_cross_entropy`, go to q alone.
+    """
+    if torch.is_grad_enabled() and (states.requires_grad or weight.requires_grad):
+        return _LinearDivergence.apply(states, weight, wanted_states, wanted_weight)  # pyright: ignore[reportReturnType]
+    return token_divergence(states, weight, wanted_states, wanted_weight)[0].sum()
+
+
+@torch.no_grad()
+def token_divergence(
+    states: Float[Tensor, "N D"],
+    weight: Float[Tensor, "V D"],
+    wanted_states: Float[Tensor, "N E"],
+    wanted_weight: Float[Tensor, "V E"],
+) -> tuple[Float[Tensor, " N"], Bool[Tensor, " N"]]:
+    """KL(p ‖ q) of each row in nats, see `linear_divergence`; and whether the likeliest of p is another than that of q.
+
+    Without gradients.
+    """
+    (x, w), (y, v) = _as_computed(states, weight), _as_computed(wanted_states, wanted_weight)
+    divergence = torch.zeros(len(x), device=x.device, dtype=torch.promote_types(x.dtype, torch.float32))
+    differ = torch.zeros(len(x), device=x.device, dtype=torch.bool)
+    for rows in _chunks(x.shape[0], w.shape[0]):
+        log_q, log_p = _log_probabilities(x[rows], w), _log_probabilities(y[rows], v)
+        divergence[rows] = (log_p.exp() * (log_p - log_q)).sum(-1)
+        differ[rows] = log_p.argmax(-1) != log_q.argmax(-1)
+    return divergence, differ
+
+
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx, states: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
@@ -79,6 +115,32 @@ class _LinearCrossEntropy(torch.autograd.Function):
         grad_states, grad_weight = ctx.saved_tensors
         scale = grads[0]
         return (grad_states * scale).to(ctx.states_dtype), grad_weight * scale, None
+
+
+class _LinearDivergence(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, states: Tensor, weight: Tensor, wanted_states: Tensor, wanted_weight: Tensor) -> Tensor:
+        (x, w), (y, v) = _as_computed(states, weight), _as_computed(wanted_states, wanted_weight)
+        total = torch.zeros((), dtype=torch.promote_types(x.dtype, torch.float32), device=x.device)
+        grad_states = torch.empty_like(x)
+        grad_weight = torch.zeros_like(weight)
+        for rows in _chunks(x.shape[0], w.shape[0]):
+            log_q, log_p = _log_probabilities(x[rows], w), _log_probabilities(y[rows], v)
+            p = log_p.exp()
+            total += (p * (log_p - log_q)).sum()
+            # d KL(p ‖ q) / d logits of q = q − p.
+            grad = (log_q.exp_() - p).to(x.dtype)
+            grad_states[rows] = grad @ w
+            grad_weight += grad.t() @ x[rows]
+        ctx.save_for_backward(grad_states, grad_weight)
+        ctx.states_dtype = states.dtype
+        return total
+
+    @staticmethod
+    def backward(ctx, *grads: Tensor):
+        grad_states, grad_weight = ctx.saved_tensors
+        scale = grads[0]
+        return (grad_states * scale).to(ctx.states_dtype), grad_weight * scale, None, None
 
 
 def _as_computed(states: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,11 +1,18 @@
 """The output head of a language model: the final norm, and the rows that states are compared with."""
 
+from __future__ import annotations
+
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from ourospec.nn.cross_entropy import linear_cross_entropy, token_nll_and_entropy
+from ourospec.nn.cross_entropy import (
+    linear_cross_entropy,
+    linear_divergence,
+    token_divergence,
+    token_nll_and_entropy,
+)
 from ourospec.nn.norm import RMSNorm
 
 
@@ -31,6 +38,18 @@ class Head(nn.Module):
         """Of each position, without gradients: −ln p(target), 0 where the target is below 0, and the entropy of p."""
         nll, entropy = token_nll_and_entropy(states.flatten(0, 1), self.rows.weight, targets.flatten())
         return nll.view(targets.shape), entropy.view(targets.shape)
+
+    def divergence(
+        self, states: Float[Tensor, "N D"], wanted: Float[Tensor, "N E"], teacher: Head
+    ) -> Float[Tensor, ""]:
+        """Σ KL(teacher ‖ self) in nats, the teacher's head reading `wanted`; gradients go to this side alone."""
+        return linear_divergence(states, self.rows.weight, wanted, teacher.rows.weight)
+
+    def differences(
+        self, states: Float[Tensor, "N D"], others: Float[Tensor, "N D"]
+    ) -> tuple[Float[Tensor, " N"], Bool[Tensor, " N"]]:
+        """Of each row, without gradients: KL(p of `others` ‖ p of `states`); whether the likeliest tokens differ."""
+        return token_divergence(states, self.rows.weight, others, self.rows.weight)
 
     def logits(self, states: Float[Tensor, "*rows D"]) -> Float[Tensor, "*rows V"]:
         """In at least float32."""
