@@ -6,7 +6,7 @@ Letters in shapes: B rows of a batch, T positions, D model width, V vocabulary, 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, Self, runtime_checkable
 
 if TYPE_CHECKING:
     import torch
@@ -212,6 +212,7 @@ StepWeights = Literal["float32", "int8"]
 """In what a stepper keeps the weights: as they are, or in 8 bits with a scale for each row of a matrix."""
 
 
+@runtime_checkable
 class Stepper(Protocol):
     """Decodes one position of each row a call, on the model's own cache, and means the same as the model.
 

@@ -121,6 +121,15 @@ def matmul_attention_is_faster(queries: torch.Tensor) -> bool:
     return queries.device.type == "cpu" and queries.dtype in (torch.bfloat16, torch.float16)
 
 
+def moving_cost(device: torch.device) -> tuple[float, float]:
+    """What gathering costs beside matrix products: FLOPs that would take as long as moving an element, and as a call.
+
+    Found on a CPU by benchmarks/compaction.py. An accelerator's arithmetic is cheaper beside its memory, and each call
+    costs some 10 µs; its figures are an estimate.
+    """
+    return (24.0, 0.0) if device.type == "cpu" else (150.0, 2e9)
+
+
 def keep_freed_memory() -> None:
     """Tell the C allocator to keep freed blocks instead of returning them to the system.
 

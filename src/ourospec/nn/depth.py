@@ -9,6 +9,7 @@ which is what makes leaving early exact, cached decoding equal to the full forwa
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Annotated, Literal, NamedTuple
 
 import torch
@@ -19,10 +20,12 @@ from torch import Tensor, nn
 from ourospec.config import Config
 from ourospec.contracts import Effort, Rehearsal
 from ourospec.errors import ConfigError
-from ourospec.nn.attention import Attention, AttentionConfig
+from ourospec.nn.attention import Attention, AttentionConfig, AttentionStatistics
 from ourospec.nn.cache import Cache, KeyValues
+from ourospec.nn.compaction import Compacting, Packed, pays
 from ourospec.nn.cost import matmul_flops
 from ourospec.nn.gate import READOUTS, ContinueGate, Feature, Update, read_out
+from ourospec.nn.ledger import Ledger
 from ourospec.nn.mlp import Activation, build_mlp
 from ourospec.nn.moe import MoE, MoEConfig
 from ourospec.nn.norm import RMSNorm
@@ -85,7 +88,7 @@ class LayerTrace(NamedTuple):
     survival: tuple[Tensor, ...]
     """[B, T] for each pass run, the survival with which tokens entered it, 0 for those that had left."""
     gates: tuple[Tensor, ...]
-    """[B, T] for each gate asked, its probability after clamping and before forcing."""
+    """[B, T] for each gate asked, its probability after clamping and before forcing, 0 of those who had left."""
     bids: tuple[Tensor, ...] = ()
     """[B, T] for each gate asked, its logit before clamping."""
     relative: tuple[Tensor, ...] = ()
@@ -107,55 +110,40 @@ class LayerTrace(NamedTuple):
         return soft + (self.passes - soft).detach()
 
 
-class _Ledger:
-    """Who is still in the layer, with what survival, and how many passes each has run. All [B, T]."""
+class _Record:
+    """What a layer notes down while it runs, for its trace."""
 
-    def __init__(self, h: Tensor, threshold: float) -> None:
-        self.threshold = threshold
-        self.s = torch.ones(h.shape[:2], device=h.device, dtype=torch.promote_types(h.dtype, torch.float32))
-        self.alive = torch.ones_like(self.s, dtype=torch.bool)
-        self.passes = torch.zeros_like(self.s, dtype=torch.long)
-        self.wanted = self.passes
-        self.survival: list[Tensor] = []
-        self._favoured: Tensor | None = None
+    def __init__(self) -> None:
+        self.gates: list[Tensor] = []
+        self.bids: list[Tensor] = []
+        self.relative: list[Tensor] = []
+        self.losses: list[Tensor] = []
+        self.first: Tensor | None = None
+        self.entropy: Tensor | None = None
 
-    def enter(self, dead_too: bool) -> Tensor:
-        """A pass begins; the survival with which each token enters it."""
-        entering = self.s if dead_too else self.s * self.alive
-        self.survival.append(entering)
-        self.passes = self.passes + self.alive
-        wanting = self.alive & (self.s >= self.threshold)
-        self.wanted = self.wanted + (wanting if self._favoured is None else wanting & ~self._favoured)
-        return entering
-
-    def stay(self, p: Tensor) -> None:
-        """Nobody leaves, by force: s keeps its value and takes the gradient of s·p, so that the gates can learn."""
-        self.s = self.s * (1 + (p - p.detach()))
-
-    def leave(self, p: Tensor, exploration: float, audited: bool) -> None:
-        """s ← s·p, and those under the threshold leave.
-
-        Of these, the share `exploration` stays for one more pass; where the layer is audited all do, once, with the
-        survival that they came with.
-        """
-        before, self.s = self.s, self.s * p
-        stays = self.s >= self.threshold
-        if audited:
-            given = torch.zeros_like(stays) if self._favoured is None else self._favoured
-            favour = self.alive & ~stays & ~given
-            self.s = torch.where(favour, before, self.s)
-            # Who was favoured once leaves now, whatever its survival was left at.
-            stays, self._favoured = (stays & ~given) | favour, given | favour
-        elif exploration:
-            stays = stays | (torch.rand_like(self.s) < exploration)
-        self.alive = self.alive & stays
+    def trace(self, ledger: Ledger) -> LayerTrace:
+        return LayerTrace(
+            ledger.passes,
+            ledger.wanted,
+            tuple(ledger.survival),
+            tuple(self.gates),
+            tuple(self.bids),
+            tuple(self.relative),
+            self.first,
+            self.entropy,
+        )
 
 
-class AdaptiveLayer(nn.Module):
+def _everyone(values: Tensor, packed: Packed | None) -> Float[Tensor, "B T"]:
+    """One value a token, 0 of those who are not computed."""
+    return values if packed is None else packed.spread(values)
+
+
+class AdaptiveLayer(Compacting):
     """h ← h + s·α_k·u_k for k = 1..K, u_k = a + MLP(norm(h + a)), a = Attention(norm(h); KV of the first input).
 
     After pass k the gate gives p_k and s ← s·p_k; under the token rule a token with s below the threshold leaves
-    and neither computes nor changes any more. Execution here is masked: who has left is computed and ignored.
+    and neither computes nor changes any more: compaction.py.
     """
 
     def __init__(
@@ -191,68 +179,111 @@ class AdaptiveLayer(nn.Module):
             effort: passes for this call, where they differ from the configuration.
             cache: the decoding cache and this layer's number in it.
         """
-        limit, forced = self._limits(effort)
+        limit, forced = self._limits(effort, h)
         rehearsal = effort.training
-        asked = not forced or (rehearsal is not None and self.gate is not None)
-        ledger = _Ledger(h, self.depth.threshold if effort.threshold is None else effort.threshold)
-        gates, bids, relative, losses = [], [], [], []
-        first, entropy, kv, previous = None, None, None, None
+        asked = self._asks(effort, forced)
+        ledger = Ledger(h, self.depth.threshold if effort.threshold is None else effort.threshold)
+        record = _Record()
+        kv, previous, packed = None, None, None
         for index in range(limit):
+            if index and not forced and not self._by_batch:
+                alive, widest = ledger.remaining()
+                if not alive:
+                    break
+                earlier, packed = packed, self._pack(ledger, packed, alive, widest, visibility)
+                if packed is not None and previous is not None:
+                    previous.narrow(packed.among(earlier))
             entering = ledger.enter(dead_too=self._by_batch)
-            state = self.attention_norm(h)
+            x = h if packed is None else packed.take(h)
+            state = self.attention_norm(x)
             if index and self.depth.learned_passes:
                 state = state * self.reads[index - 1]
-            queries, kv = self._queries(state, kv, visibility, cache)
-            change, loss = self._update(index, h, queries, kv, visibility, ledger.alive)
+            queries, kv = self._queries(state, kv, visibility, packed, cache)
+            change, loss = self._update(index, x, queries, kv, visibility, packed, ledger.alive)
             if loss is not None:
-                losses.append(loss)
-            update = Update(index, state, h, change, previous)
-            weight = ledger.alive if self.depth.weight == "full" else entering
-            h = h + (change if index == 0 else weight[..., None] * change)
+                record.losses.append(loss)
+            update = Update(index, state, x, change, previous)
+            h = self._write(index, h, change, entering, ledger.alive, packed)
             if rehearsal is not None:
-                relative.append(update.relative)
+                record.relative.append(_everyone(update.relative, packed))
                 if index == 0:
-                    first = h.detach()
-                    entropy = self._entropy(queries, kv, visibility, rehearsal.watched_rows)
+                    record.first = h.detach()
+                    record.entropy = self._entropy(queries, kv, visibility, rehearsal.watched_rows)
             if not asked or index == self.depth.max_passes - 1:
+                if effort.plan is not None:
+                    ledger.follow(effort.plan, None)
                 continue
-            p, bid = self._continue(update, effort, queries, kv, visibility)
-            gates.append(p)
-            bids.append(bid)
+            p, bid = self._continue(update, effort, queries, kv, visibility, packed)
+            p, bid = _everyone(p, packed), _everyone(bid, packed)
+            if not self._by_batch and not forced:
+                # Of those who have left nobody asked; what was computed of them along with the others is no one's.
+                p, bid = p * ledger.alive, bid * ledger.alive
+            record.gates.append(p)
+            record.bids.append(bid)
             previous = update
-            if not forced:
+            if effort.plan is not None:
+                ledger.follow(effort.plan, p)
+            elif not forced:
                 if self._leave(ledger, p, rehearsal):
                     break
             elif self.depth.weight == "survival":
                 ledger.stay(p)
-        trace = LayerTrace(
-            ledger.passes,
-            ledger.wanted,
-            tuple(ledger.survival),
-            tuple(gates),
-            tuple(bids),
-            tuple(relative),
-            first,
-            entropy,
-        )
-        return h, trace, (sum(losses[1:], losses[0]) if losses else None)
+        return h, record.trace(ledger), (sum(record.losses[1:], record.losses[0]) if record.losses else None)
 
     @property
     def _by_batch(self) -> bool:
         return self.depth.halting == "batch" and self.training
 
-    def _leave(self, ledger: _Ledger, p: Tensor, rehearsal: Rehearsal | None) -> bool:
-        """Let those go who are done; whether nobody is left."""
+    def _asks(self, effort: Effort, forced: bool) -> bool:
+        """Whether the gates are asked: because they decide, because they weigh, or because they are taught."""
+        if effort.plan is not None:
+            return self.gate is not None and self.depth.weight == "survival"
+        return not forced or (effort.training is not None and self.gate is not None)
+
+    def _pack(
+        self, ledger: Ledger, packed: Packed | None, alive: int, widest: int, visibility: Visibility
+    ) -> Packed | None:
+        """Those who are left, side by side, where that is faster; who were packed once stay packed."""
+        if self.execution == "masked" or self.depth.kv != "first":
+            return None
+        everyone = ledger.alive.shape
+        if self.execution == "auto" and packed is None:
+            width, device = self.attention.out.in_features, visibility.device
+            if not pays(
+                (alive, widest), (everyone[0], everyone[1]), visibility.keys, width, self._row_flops, device
+            ):
+                return None
+        return Packed(ledger.alive, alive, widest, visibility)
+
+    def _write(
+        self, index: int, h: Tensor, change: Tensor, entering: Tensor, alive: Tensor, packed: Packed | None
+    ) -> Tensor:
+        """The new state: the first pass counts whole, later ones whole or by the survival."""
+        if index == 0:
+            return h + change
+        full = self.depth.weight == "full"
+        if packed is None:
+            return h + (alive if full else entering)[..., None] * change
+        return packed.add(h, change if full else packed.take(entering)[..., None] * change)
+
+    def _leave(self, ledger: Ledger, p: Tensor, rehearsal: Rehearsal | None) -> bool:
+        """Let those go who are done; whether the batch ends here, which by the token rule it never does."""
         rehearsal = rehearsal or Rehearsal()
         # By batch the dead are updated anyway: there is nothing to explore.
         ledger.leave(p, 0.0 if self._by_batch else rehearsal.exploration, rehearsal.audited)
-        if self._by_batch:
-            return bool(ledger.alive.float().mean() <= BATCH_EXIT_SHARE)
-        return not bool(ledger.alive.any())
+        return self._by_batch and bool(ledger.alive.float().mean() <= BATCH_EXIT_SHARE)
 
-    def _limits(self, effort: Effort) -> tuple[int, bool]:
+    def _limits(self, effort: Effort, h: Tensor) -> tuple[int, bool]:
         """How many passes at most, and whether everyone runs them all."""
         limit = self.depth.max_passes
+        if effort.plan is not None and (
+            effort.plan.shape != h.shape[:2]
+            or not 1 <= int(effort.plan.min()) <= int(effort.plan.max()) <= limit
+        ):
+            raise ConfigError(
+                f"A plan of passes {list(effort.plan.shape)} was given for tokens {list(h.shape[:2])}.",
+                f"Give each token of each layer a number of passes from 1 to {limit}.",
+            )
         for asked in (effort.forced_passes, effort.max_passes):
             if asked is not None and not 1 <= asked <= limit:
                 raise ConfigError(
@@ -275,11 +306,20 @@ class AdaptiveLayer(nn.Module):
             )
         if effort.forced_passes is not None:
             return effort.forced_passes, True
-        return min(limit, effort.max_passes or limit), self.gate is None and effort.readout is None
+        decided = self.gate is not None or effort.readout is not None or effort.plan is not None
+        return min(limit, effort.max_passes or limit), not decided
 
     def _queries(
-        self, state: Tensor, kv: KeyValues | None, visibility: Visibility, cache: tuple[Cache, int] | None
+        self,
+        state: Tensor,
+        kv: KeyValues | None,
+        visibility: Visibility,
+        packed: Packed | None,
+        cache: tuple[Cache, int] | None,
     ) -> tuple[Tensor, KeyValues]:
+        """[B, H, T or M, d], and the keys and values that they read."""
+        if kv is not None and packed is not None:
+            return packed.pad(self.attention.query(state[None], packed.visibility)), kv
         if kv is not None and self.depth.kv == "first":
             return self.attention.query(state, visibility), kv
         queries, kv = self.attention.project(state, visibility)
@@ -288,15 +328,25 @@ class AdaptiveLayer(nn.Module):
         return queries, kv
 
     def _update(
-        self, index: int, h: Tensor, queries: Tensor, kv: KeyValues, visibility: Visibility, alive: Tensor
+        self,
+        index: int,
+        x: Tensor,
+        queries: Tensor,
+        kv: KeyValues,
+        visibility: Visibility,
+        packed: Packed | None,
+        alive: Tensor,
     ) -> tuple[Tensor, Tensor | None]:
-        """α_k·u_k, from a token's own state and queries and the layer's keys and values."""
-        attended = self.attention.attend(queries, kv, visibility)
-        inner, loss = self.mlp_norm(h + attended), None
+        """α_k·u_k [*rows, D], from a token's own state and queries and the layer's keys and values."""
+        if packed is None:
+            attended = self.attention.attend(queries, kv, visibility)
+        else:
+            attended = self.attention.out(packed.unpad(self.attention.mix(queries, kv, packed.visibility)))
+        inner, loss = self.mlp_norm(x + attended), None
         if index and self.depth.learned_passes:
             inner = inner * self.reads[index - 1]
         if isinstance(self.mlp, MoE):
-            inner, loss = self.mlp(inner, alive)
+            inner, loss = self.mlp(inner, alive if packed is None else None)
         else:
             inner = self.mlp(inner)
         update = attended + inner
@@ -306,8 +356,14 @@ class AdaptiveLayer(nn.Module):
         return (update if scale == 1.0 else scale * update), loss
 
     def _continue(
-        self, update: Update, effort: Effort, queries: Tensor, kv: KeyValues, visibility: Visibility
-    ) -> tuple[Float[Tensor, "B T"], Float[Tensor, "B T"]]:
+        self,
+        update: Update,
+        effort: Effort,
+        queries: Tensor,
+        kv: KeyValues,
+        visibility: Visibility,
+        packed: Packed | None,
+    ) -> tuple[Float[Tensor, "*rows"], Float[Tensor, "*rows"]]:
         """The probability of going on, and its logit before floor and ceiling."""
         if effort.readout is not None:
             p = read_out(effort.readout, update)
@@ -316,7 +372,11 @@ class AdaptiveLayer(nn.Module):
         seen = None
         if self.gate.uses_attention:
             still = KeyValues(kv.keys.detach(), kv.values.detach())
-            seen = self.attention.statistics(queries.detach(), still, visibility)
+            if packed is None:
+                seen = self.attention.statistics(queries.detach(), still, visibility)
+            else:
+                padded = self.attention.statistics(queries.detach(), still, packed.visibility)
+                seen = AttentionStatistics(*(packed.unpad_values(values) for values in padded))
         bid = self.gate(update, seen)
         p = bid.sigmoid()
         if effort.training is not None:
@@ -333,6 +393,11 @@ class AdaptiveLayer(nn.Module):
             return None
         few = KeyValues(kv.keys[:rows], kv.values[:rows])
         return self.attention.statistics(queries[:rows], few, visibility.first_rows(rows)).entropy
+
+    @cached_property
+    def _row_flops(self) -> float:
+        """FLOPs of one token through a later pass, without attention's products with the keys."""
+        return self.pass_flops(0, first=False)
 
     def pass_flops(self, context: float, *, first: bool) -> float:
         """FLOPs per token of the first pass or of a later one, its gate included, without attention statistics.

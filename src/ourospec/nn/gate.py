@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ourospec.nn.attention import AttentionStatistics
@@ -44,6 +44,11 @@ class Update:
         self.index, self.state, self.h, self.change = index, state.detach(), h.detach(), change.detach()
         # One step back is enough; holding on to more would keep all states of the layer in memory.
         self.previous = None if previous is None else (previous.change, previous.step)
+
+    def narrow(self, index: Int[Tensor, " N"]) -> None:
+        """Only these of the rows go on; what is remembered of them for the next update is narrowed."""
+        self.step = self.step.flatten()[index]
+        self.change = self.change.flatten(0, -2).index_select(0, index)
 
     @cached_property
     def size(self) -> Float[Tensor, "*rows"]:

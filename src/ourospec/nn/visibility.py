@@ -18,6 +18,8 @@ from ourospec.errors import ConfigError
 
 QUERY_BLOCK = 128
 """Queries that attention by matrix products takes at a time."""
+PACKED_BLOCK = 32
+"""The same of packed queries, which lie further apart: fewer of them share the keys that they need."""
 
 
 @dataclass
@@ -83,12 +85,13 @@ class Visibility:
         """0 where allowed and −inf elsewhere; None where every key is allowed (one cached step)."""
         key = (window, dtype)
         if key not in self._masks:
-            single = self.length == 1 and isinstance(self.past, int) and self.documents is None
-            open_step = single and (window == 0 or window >= self.keys)
-            self._masks[key] = None if open_step else self._additive(window, dtype)
+            self._masks[key] = self._additive(window, dtype)
         return self._masks[key]
 
-    def _additive(self, window: int, dtype: torch.dtype) -> Tensor:
+    def _additive(self, window: int, dtype: torch.dtype) -> Tensor | None:
+        single = self.length == 1 and isinstance(self.past, int) and self.documents is None
+        if single and (window == 0 or window >= self.keys):
+            return None
         allowed = self.allowed(window)[:, None]
         return torch.zeros(allowed.shape, dtype=dtype, device=self.device).masked_fill_(~allowed, -math.inf)
 
@@ -97,3 +100,62 @@ class Visibility:
         for start in range(0, self.length, QUERY_BLOCK):
             end = min(start + QUERY_BLOCK, self.length)
             yield slice(start, end), slice(0, self.keys - self.length + end)
+
+
+class PackedVisibility(Visibility):
+    """The same of some of the queries: those of each row side by side, all rows padded to the longest.
+
+    Args:
+        whole: of all T positions.
+        tokens: [N], the queries' numbers among B·T, ascending.
+        slots: [B·M], which of them stands in each place; in places that are left over stands any.
+        width: M.
+    """
+
+    def __init__(
+        self, whole: Visibility, tokens: Int[Tensor, " N"], slots: Int[Tensor, " BM"], width: int
+    ) -> None:
+        super().__init__(width, whole.device)
+        self.whole, self.tokens, self.slots = whole, tokens, slots
+
+    @property
+    def keys(self) -> int:
+        """S."""
+        return self.whole.keys
+
+    @cached_property
+    def positions(self) -> Int[Tensor, " N"]:
+        """Of the queries, not padded."""
+        positions = self.whole.positions
+        return (
+            positions[self.tokens % self.whole.length]
+            if positions.dim() == 1
+            else positions.flatten()[self.tokens]
+        )
+
+    def is_plain_causal(self, window: int) -> bool:
+        """Never: the queries have gaps."""
+        del window
+        return False
+
+    def allowed(self, window: int) -> Bool[Tensor, "B M S"]:
+        """True where a query may look."""
+        return self._of_queries(self.whole.allowed(window))
+
+    def _additive(self, window: int, dtype: torch.dtype) -> Tensor | None:
+        whole = self.whole.bias(window, dtype)
+        return None if whole is None else self._of_queries(whole[:, 0])[:, None]
+
+    def _of_queries(self, table: Tensor) -> Tensor:
+        """[B, M, S] of a table [b, T, S]."""
+        queries = self.tokens[self.slots]
+        rows = queries if table.shape[0] > 1 else queries % self.whole.length
+        return table.flatten(0, 1).index_select(0, rows).view(-1, self.length, table.shape[2])
+
+    def blocks(self) -> Iterator[tuple[slice, slice]]:
+        """Runs of queries, each with the keys that its last one may see; waits for the device."""
+        positions = self.positions[self.slots].view(-1, self.length)
+        starts = range(0, self.length, PACKED_BLOCK)
+        ends = torch.stack([positions[:, start : start + PACKED_BLOCK].max() for start in starts]).tolist()
+        for start, end in zip(starts, ends, strict=True):
+            yield slice(start, min(start + PACKED_BLOCK, self.length)), slice(0, end + 1)

@@ -200,7 +200,7 @@ def layer_bills(
 def exit_entropy(trace: LayerTrace, max_passes: int) -> Tensor:
     """−Σ_k q_k ln q_k of the exit distribution, mean over tokens, in nats; q_k = s_k − s_(k+1), q_K = s_K.
 
-    s is the product of all gates asked, whoever left in between.
+    s is the product of the gates asked; with what a token had when it left, it counts as leaving one pass later.
     """
     s = torch.ones_like(trace.survival[0])
     left = []

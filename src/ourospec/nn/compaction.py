@@ -1,0 +1,128 @@
+"""Exact compaction: from the second pass on, only the tokens that are still in a layer are computed.
+
+Letters: B rows, T positions, D width, H heads, d width of a head, N tokens still in the layer, M of them in the row
+that has most.
+
+Whatever works on single tokens (norms, projections, the position-wise network, the gate) sees them packed, [N, D].
+Attention sees the queries of each row side by side, padded to [B, H, M, d], against the layer's static keys and values,
+with the rows of the mask that belong to them. What comes out is added back to where it came from. Nothing is
+approximated: every token meets the same numbers as if all had been computed and the others ignored.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int, Shaped
+from torch import Tensor, nn
+
+from ourospec.device import moving_cost
+from ourospec.nn.visibility import PackedVisibility, Visibility
+
+Execution = Literal["auto", "masked", "compacted"]
+"""How passes after the first are computed: whichever is faster, all tokens and the others ignored, or packed."""
+
+
+class Compacting(nn.Module):
+    """A module that can compute some of its tokens only."""
+
+    execution: Execution = "auto"
+
+
+@contextlib.contextmanager
+def execute(model: nn.Module, how: Execution) -> Iterator[None]:
+    """Compute so for a while, everywhere in the model; for tests and benchmarks."""
+    parts = [part for part in model.modules() if isinstance(part, Compacting)]
+    before = [part.execution for part in parts]
+    for part in parts:
+        part.execution = how
+    try:
+        yield
+    finally:
+        for part, was in zip(parts, before, strict=True):
+            part.execution = was
+
+
+class Packed:
+    """Some tokens of a batch, side by side.
+
+    Args:
+        alive: [B, T], who they are; at least one.
+        count: N. widest: M. Both known to the host already.
+    """
+
+    def __init__(self, alive: Bool[Tensor, "B T"], count: int, widest: int, visibility: Visibility) -> None:
+        self.shape, self.alive = alive.shape, alive
+        self.tokens: Int[Tensor, " N"] = torch.nonzero_static(alive.flatten(), size=count)[:, 0]
+        rows = self.tokens // alive.shape[1]
+        order = torch.arange(count, device=alive.device)
+        # A token's place is its row's first place, and on by as many as stand before it in the row.
+        counts = alive.sum(1)
+        before = torch.cumsum(counts, 0) - counts
+        self.places: Int[Tensor, " N"] = rows * widest + order - before[rows]
+        slots = order.new_zeros(alive.shape[0] * widest).index_copy_(0, self.places, order)
+        self.slots: Int[Tensor, " BM"] = slots
+        self.visibility = PackedVisibility(visibility, self.tokens, slots, widest)
+
+    def take(self, x: Shaped[Tensor, "B T ..."]) -> Shaped[Tensor, "N ..."]:
+        """These tokens of x."""
+        return x.flatten(0, 1).index_select(0, self.tokens)
+
+    def add(self, x: Float[Tensor, "B T D"], rows: Float[Tensor, "N D"]) -> Float[Tensor, "B T D"]:
+        """x with `rows` added where they belong."""
+        return x.flatten(0, 1).index_add(0, self.tokens, rows.to(x.dtype)).view(x.shape)
+
+    def spread(self, values: Float[Tensor, " N"]) -> Float[Tensor, "B T"]:
+        """One value a token, and 0 where there is none."""
+        flat = values.new_zeros(self.alive.numel())
+        return flat.index_add(0, self.tokens, values).view(self.shape)
+
+    def among(self, earlier: Packed | None) -> Int[Tensor, " N"]:
+        """Where these tokens stand among earlier ones, of whom they are some; None stands for all."""
+        return (
+            self.tokens
+            if earlier is None
+            else earlier.take(self.alive).nonzero_static(size=len(self.tokens))[:, 0]
+        )
+
+    def pad(self, queries: Float[Tensor, "1 H N d"]) -> Float[Tensor, "B H M d"]:
+        """By row, heads first in memory. Places that are left over repeat a token, and nobody reads them."""
+        heads = queries[0].index_select(1, self.slots)
+        return heads.view(heads.shape[0], self.shape[0], -1, heads.shape[2]).transpose(0, 1)
+
+    def unpad(self, mixed: Float[Tensor, "B H M d"]) -> Float[Tensor, "N Hd"]:
+        """The tokens of padded rows, heads side by side."""
+        heads = mixed.transpose(0, 1).flatten(1, 2).index_select(1, self.places)
+        return heads.transpose(0, 1).flatten(1)
+
+    def unpad_values(self, values: Float[Tensor, "B M"]) -> Float[Tensor, " N"]:
+        """One value a token."""
+        return values.flatten().index_select(0, self.places)
+
+
+def pays(
+    alive: tuple[int, int],
+    everyone: tuple[int, int],
+    keys: int,
+    width: int,
+    flops: float,
+    device: torch.device,
+) -> bool:
+    """Whether packing makes a pass cheaper, by the work that it saves and the memory that it moves.
+
+    Args:
+        alive: N and M. everyone: B and T.
+        keys: S. width: D.
+        flops: of one token through everything but attention, forward.
+    """
+    (count, widest), (rows, length) = alive, everyone
+    per_key = 4.0 * width
+    # A plain causal kernel leaves out about half of the keys; packed queries leave out what follows their block.
+    seen = keys - length / 2
+    masked = rows * length * (flops + per_key * seen)
+    packed = count * flops + rows * widest * per_key * seen
+    element, call = moving_cost(device)
+    return packed + element * width * (rows * length + 4 * count) + call < masked
