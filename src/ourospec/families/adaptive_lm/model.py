@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ourospec.config import Config
-from ourospec.contracts import Effort, Output, Rehearsal
+from ourospec.contracts import Effort, Output, Rehearsal, Stepper, StepWeights
 from ourospec.errors import ConfigError
 from ourospec.nn.attention import AttentionConfig
 from ourospec.nn.cache import Cache
@@ -23,6 +23,7 @@ from ourospec.nn.init import initialise
 from ourospec.nn.mlp import Activation
 from ourospec.nn.moe import MoEConfig
 from ourospec.nn.reading import look
+from ourospec.nn.step import adaptive_halting, adaptive_parts, build_stepper
 
 
 class AdaptiveConfig(Config):
@@ -194,6 +195,17 @@ class AdaptiveLM(nn.Module):
                 "Train with model.depth.kv set to first for decoding; per_pass is for comparison.",
             )
         return Cache(len(self.layers), capacity)
+
+    def stepper(self, weights: StepWeights = "float32") -> Stepper | None:
+        """The compiled twin; None with experts, attention statistics, keys anew in each pass, or off the CPU."""
+        if self.depth.kv != "first" and self.depth.max_passes > 1:
+            return None
+        layers = [layer for layer in self.layers if isinstance(layer, AdaptiveLayer)]
+        baton = None if self.baton is None else self.baton.strength.detach().sigmoid()
+        parts = [adaptive_parts(layer) for layer in layers]
+        return build_stepper(
+            parts, self.head, self.embedding, baton, adaptive_halting(layers[0]), self.max_length, weights
+        )
 
     def cost(self, context: float) -> ModelCost:
         """FLOPs per token at `context` visible keys."""

@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ourospec.config import Config
-from ourospec.contracts import Effort, Output
+from ourospec.contracts import Effort, Output, Stepper, StepWeights
 from ourospec.errors import ConfigError
 from ourospec.nn.attention import Attention, AttentionConfig
 from ourospec.nn.cache import Cache
@@ -22,6 +22,7 @@ from ourospec.nn.init import initialise
 from ourospec.nn.mlp import Activation, build_mlp
 from ourospec.nn.norm import RMSNorm
 from ourospec.nn.reading import look
+from ourospec.nn.step import Halting, build_stepper, plain_parts
 from ourospec.nn.visibility import Visibility
 
 
@@ -108,11 +109,23 @@ class DenseLM(nn.Module):
         del batch
         return Cache(len(self.blocks), capacity)
 
+    def stepper(self, weights: StepWeights = "float32") -> Stepper | None:
+        """The compiled twin; None off the CPU."""
+        blocks = [block for block in self.blocks if isinstance(block, Block)]
+        parts = [plain_parts(b.attention_norm, b.attention, b.mlp_norm, b.mlp) for b in blocks]
+        return build_stepper(parts, self.head, self.embedding, None, Halting(_once), self.max_length, weights)
+
     def cost(self, context: float) -> ModelCost:
         """FLOPs per token at `context` visible keys."""
         per_block = tuple(block.pass_flops(context) for block in self.blocks if isinstance(block, Block))
         fixed = matmul_flops(self.embedding) + matmul_flops(self.head)
         return ModelCost(fixed, per_block, tuple(0.0 for _ in per_block))
+
+
+def _once(effort: Effort) -> tuple[int, bool]:
+    """One pass, whoever asks."""
+    refuse_effort(effort)
+    return 1, True
 
 
 def refuse_effort(effort: Effort | None) -> None:
