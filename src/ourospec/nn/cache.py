@@ -48,6 +48,12 @@ class Cache:
         return self.past if isinstance(self.past, int) else max(self.past)
 
     @property
+    def pasts(self) -> tuple[int, ...]:
+        """Positions of each row, of a cache that has read something."""
+        rows = next(iter(self.stores.values())).keys.shape[0]
+        return (self.past,) * rows if isinstance(self.past, int) else self.past
+
+    @property
     def length(self) -> int:
         """Positions of every row, where they are equal.
 
@@ -133,7 +139,7 @@ class Cache:
 
     @classmethod
     def join(cls, caches: Sequence[Cache]) -> Cache:
-        """Caches of one row each, which have read something, as the rows of one; each keeps its own length.
+        """Caches that have read something as the rows of one, in their order; each row keeps its own length.
 
         Raises:
             ValueError: none, or capacities that differ.
@@ -141,7 +147,7 @@ class Cache:
         if not caches or len({cache.capacity for cache in caches}) != 1:
             raise ValueError("only caches of one capacity can be joined, at least one")
         joined = cls(caches[0].layers, caches[0].capacity)
-        joined.past = tuple(cache.length for cache in caches)
+        joined.past = tuple(past for cache in caches for past in cache.pasts)
         for layer in caches[0].stores:
             pairs = [cache.stores[layer] for cache in caches]
             joined.stores[layer] = KeyValues(*(torch.cat(parts) for parts in zip(*pairs, strict=True)))
