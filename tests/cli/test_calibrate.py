@@ -47,7 +47,7 @@ def test_calibrate_prints_a_table_and_keeps_it(trained, ouro, tmp_path):
 
 def test_calibrate_for_time_prints_the_time(trained, ouro, tmp_path, monkeypatch):
     run = str(shutil.copytree(trained.path, tmp_path / "run"))
-    monkeypatch.setattr("ourospec.api.decoding_pace", by_the_clockwork)
+    monkeypatch.setattr("ourospec.loaded_model.decoding_pace", by_the_clockwork)
     for ms, word in (("4.5", "cannot be met here"), ("11.5", "more than this model can use")):
         code, _, err = ouro("calibrate", run, "--budget-ms", ms, *TOKENS)
         assert code == 2
@@ -118,22 +118,26 @@ def test_what_a_budget_does_is_what_its_threshold_does(calibrated):
     assert threshold == model.effort_for(Budget(2.0)).threshold
     text = "def name(x):\n    return x\n"
     assert model.score(text, budget=2) == model.score(text, effort=Effort(threshold=threshold))
-    assert model.generate("def ", budget=2, max_new_tokens=6) == model.generate(
-        "def ", effort=Effort(threshold=threshold), max_new_tokens=6
-    )
+    # A text begins with the threshold of the nearest budget that was calibrated, and leaves it as it goes.
+    for budget in (2, 1.8):
+        receipt = model.generate("def ", budget=budget, max_new_tokens=6).receipt
+        assert receipt.thresholds[0] == pytest.approx(threshold)
     with pytest.raises(ConfigError, match="together"):
         model.score(text, budget=2, effort=Effort(threshold=0.3))
 
 
-@pytest.mark.parametrize("verb", ["generate", "evaluate"])
-def test_budgets_that_cannot_be_meant_end_with_the_command_that_helps(calibrated, trained, ouro, verb):
-    code, _, err = ouro(verb, calibrated, "--budget", "1.7")
+def test_budgets_that_were_not_calibrated_end_with_the_command_that_helps(calibrated, trained, ouro):
+    code, _, err = ouro("evaluate", calibrated, "--budget", "1.7")
     assert code == 2
     assert "only for 1.3 passes, 2 passes" in err
     assert f"ouro calibrate {calibrated} --budget 1.7" in err
-    code, _, err = ouro(verb, trained.run, "--budget", "1.7")
+    code, _, err = ouro("evaluate", trained.run, "--budget", "1.7")
     assert code == 2
     assert "has no calibration" in err
+
+
+@pytest.mark.parametrize("verb", ["generate", "evaluate"])
+def test_a_budget_and_a_depth_are_one_too_many(calibrated, ouro, verb):
     for other in (("--threshold", "0.3"), ("--max-passes", "2"), ("--budget-ms", "3")):
         code, _, err = ouro(verb, calibrated, "--budget", "1.3", *other)
         assert code == 2
@@ -145,12 +149,12 @@ def test_a_calibration_of_an_earlier_checkpoint_is_refused_and_made_anew(calibra
     path = run / "calibration.json"
     earlier = {**json.loads(path.read_text()), "step": 7, "weights": "0" * 64}
     path.write_text(json.dumps(earlier))
-    code, _, err = ouro("generate", str(run), "--budget", "1.3")
+    code, _, err = ouro("evaluate", str(run), "--budget", "1.3")
     assert code == 2
     assert "after step 7" in err
     assert "after step 12" in err
     code, out, _ = ouro("calibrate", str(run), "--budget", "1.3", *TOKENS)
     assert code == 0
     assert "Dropped: what was calibrated for the weights after step 7 (1.3 passes, 2 passes)." in out
-    assert ouro("generate", str(run), "--budget", "1.3", "--max-new-tokens", "2")[0] == 0
-    assert ouro("generate", str(run), "--budget", "2")[0] == 2
+    assert ouro("evaluate", str(run), "--budget", "1.3")[0] == 0
+    assert ouro("evaluate", str(run), "--budget", "2")[0] == 2

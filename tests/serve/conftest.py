@@ -59,8 +59,8 @@ class Reciter(nn.Module):
         return Output(states, torch.full((1, *tokens.shape), due + 1))
 
     def logits(self, states: Tensor) -> Tensor:
-        due = int(states.flatten()[-1])
-        return nn.functional.one_hot(torch.tensor(self.script[due]), self.vocab_size) * 1e4
+        due = torch.tensor(self.script)[states[..., 0].long().clamp(min=0)]
+        return nn.functional.one_hot(due, self.vocab_size) * 1e4
 
     def new_cache(self, batch: int, capacity: int) -> Recited:
         return Recited([0])

@@ -9,6 +9,7 @@ import torch
 
 from ourospec.contracts import Effort
 from ourospec.serve.generation import generate
+from ourospec.serve.receipt import Machinery
 from ourospec.serve.sampling import GREEDY
 from ourospec.serve.session import DecodingSession
 from ourospec.serve.source import Chosen, Draw, Plain
@@ -72,5 +73,7 @@ def test_any_source_can_write_a_text(model: Any, policy: Any, vocabulary: Any) -
             self.token += 1
             return Chosen(self.token, (self.token - 96,))
 
-    made = generate(model, vocabulary, "spam", policy=policy, max_new_tokens=5, open_source=Alphabet)
+    made = generate(
+        model, vocabulary, "spam", policy=policy, max_new_tokens=5, machinery=Machinery(open_source=Alphabet)
+    )
     assert (made.text, made.passes) == ("abcde", [[1], [2], [3], [4], [5]])

@@ -244,6 +244,15 @@ def look_up(run: RunDirectory, weights: Weights, budget: Budget) -> Calibrated:
     return entry
 
 
+def nearest_calibrated(run: RunDirectory, weights: Weights, budget: Budget) -> Calibrated | None:
+    """What was calibrated for these weights nearest to a budget, in its unit and with its readout; None for nothing."""
+    record = read_calibration(run)
+    if record is None or not record.fits(weights):
+        return None
+    alike = [one for one in record.budgets if (one.unit, one.readout) == (budget.unit, budget.readout)]
+    return min(alike, key=lambda one: abs(one.amount - budget.amount), default=None)
+
+
 def finite(number: float) -> float | None:
     """JSON has no NaN."""
     return float(number) if math.isfinite(number) else None

@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import torch
 
-from ourospec.contracts import Effort, LanguageModel
+from ourospec.contracts import Effort, LanguageModel, Stepper
 from ourospec.device import DevicePolicy
 from ourospec.serve.sampling import Sampling, choose
 from ourospec.serve.session import DecodingSession
@@ -60,6 +60,7 @@ def decoding_pace(
     policy: DevicePolicy,
     texts: Sequence[Sequence[int]],
     efforts: Sequence[Effort | None],
+    stepper: Stepper | None = None,
 ) -> list[DecodingPace]:
     """Time each effort on the same given texts, one repeat a text.
 
@@ -68,12 +69,13 @@ def decoding_pace(
 
     Args:
         texts: tokens, at least two each; their first PROMPT, or half if they are shorter, are the prompt.
+        stepper: with which to decode, see serve.session.Engine.
     """
     times: list[list[float]] = [[] for _ in efforts]
     passes: list[list[float]] = [[] for _ in efforts]
     for repeat, text in enumerate([texts[0], *texts]):
         for number, effort in enumerate(efforts):
-            ms, mean = _time_text(model, policy, text, effort)
+            ms, mean = _time_text(model, policy, text, effort, stepper)
             if repeat > 0:
                 times[number].append(ms)
                 passes[number].append(mean)
@@ -84,12 +86,16 @@ def decoding_pace(
 
 
 def _time_text(
-    model: LanguageModel, policy: DevicePolicy, text: Sequence[int], effort: Effort | None
+    model: LanguageModel,
+    policy: DevicePolicy,
+    text: Sequence[int],
+    effort: Effort | None,
+    stepper: Stepper | None,
 ) -> tuple[float, float]:
     """Milliseconds a token, and mean passes."""
     split = min(PROMPT, len(text) // 2)
     timed = text[split : split + min(TIMED, len(text) - split)]
-    session = DecodingSession(model, policy, split + len(timed), effort)
+    session = DecodingSession(model, policy, split + len(timed), effort, stepper)
     generator, sampling = torch.Generator().manual_seed(0), Sampling()
     session.feed(text[:split])
     policy.synchronize()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
 import torch
@@ -40,11 +41,7 @@ def distribution(logits: Float[Tensor, " V"], sampling: Sampling) -> Float[Tenso
         DivergedError: the logits hold NaN or +inf, or are −inf everywhere.
     """
     wide = logits.detach().to("cpu", torch.float64)
-    if not bool(wide.max().isfinite()):  # NaN is the maximum of anything that holds it
-        raise DivergedError(
-            "The model's predictions are not finite numbers, so no token can be drawn from them.",
-            "Its weights are damaged or its training diverged; go back to an earlier checkpoint.",
-        )
+    _refuse_damaged(wide)
     if sampling.temperature == 0:
         chosen = torch.zeros_like(wide)
         chosen[wide.argmax()] = 1.0
@@ -57,6 +54,14 @@ def distribution(logits: Float[Tensor, " V"], sampling: Sampling) -> Float[Tenso
         floor = sampling.min_p * probabilities.max()
         probabilities = probabilities.masked_fill(probabilities < floor, 0.0)
     return probabilities / probabilities.sum()
+
+
+def _refuse_damaged(logits: Tensor) -> None:
+    if not math.isfinite(float(logits.max())):  # NaN is the maximum of anything that holds it
+        raise DivergedError(
+            "The model's predictions are not finite numbers, so no token can be drawn from them.",
+            "Its weights are damaged or its training diverged; go back to an earlier checkpoint.",
+        )
 
 
 def _keep_likeliest(probabilities: Tensor, count: int, mass: float) -> Tensor:
@@ -80,10 +85,11 @@ def choose(logits: Float[Tensor, " V"], sampling: Sampling, generator: torch.Gen
     Args:
         generator: a CPU generator; the global one is not touched.
     """
-    probabilities = distribution(logits, sampling)
     if sampling.temperature == 0:
-        return int(probabilities.argmax())
-    return draw(probabilities, generator)
+        # As by `distribution`, which would write out zeros for all the others.
+        _refuse_damaged(logits)
+        return int(logits.argmax())
+    return draw(distribution(logits, sampling), generator)
 
 
 def draw(probabilities: Float[Tensor, " V"], generator: torch.Generator) -> int:
