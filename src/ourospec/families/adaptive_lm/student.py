@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, model_validator
 from torch import Tensor
 
 from ourospec.config import Config, absolute
-from ourospec.contracts import Observer
+from ourospec.contracts import Effort, Observer
 from ourospec.data.text import open_text
 from ourospec.data.tokenizers import load_tokenizer
 from ourospec.errors import ConfigError, DataError
@@ -64,6 +64,14 @@ class DistilledRecipe(AdaptiveRecipe):
 
     def build_objective(self) -> NextToken:
         return DistillingObjective(self.objective, self.model.depth, self.model.layers, self.distil)
+
+    def teaching_effort(self) -> Effort:
+        """How long the teacher thinks while it teaches.
+
+        Raises:
+            ConfigError: the teacher is gone.
+        """
+        return Effort(forced_passes=self.distil.passes or _recipe_of(self.teacher.run).model.depth.max_passes)
 
     def assemble(self, run: RunDirectory, observers: Sequence[Observer], tell: Tell = None) -> Job:
         """As for every text; the teacher is opened, too, and its weights and price may be where the student starts.
@@ -195,14 +203,18 @@ def distilled(
 
 
 def _open(path: str | Path) -> Taught:
-    run = open_run(path)
-    recipe = read_recipe(run.recipe)
+    recipe, run = _recipe_of(path), open_run(path)
+    return Taught(recipe, *load_weights(run), run)
+
+
+def _recipe_of(path: str | Path) -> AdaptiveRecipe:
+    recipe = read_recipe(open_run(path).recipe)
     if not isinstance(recipe, AdaptiveRecipe) or recipe.model.depth.max_passes == 1:
         raise ConfigError(
-            f"{run.path} holds a {recipe.family} whose tokens run one pass: there are no further ones to learn from.",
+            f"{path} holds a {recipe.family} whose tokens run one pass: there are no further ones to learn from.",
             "Name a run whose layers may run several passes.",
         )
-    return Taught(recipe, *load_weights(run), run)
+    return recipe
 
 
 def _continued(teacher: AdaptiveRecipe) -> dict[str, Any]:
