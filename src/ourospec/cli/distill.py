@@ -269,10 +269,10 @@ def remarks(found: Mapping[str, Any]) -> list[str]:
                 f"No threshold keeps the {name} within {found['budget']:g} passes: its gates cannot say so."
             )
     if found["teacher_budget"] is not None and found["student_budget"] is not None:
-        reached = found["student_budget"]["loss"]
+        reached, before = found["student_budget"]["loss"], found["teacher_budget"]["loss"]
         said.append(
-            f"At {found['budget']:g} passes the student's loss is {reached - found['teacher_budget']['loss']:+.4f} nats "
-            f"against the teacher's, and against its {found['teacher_passes']} passes {reached - deep:+.4f}."
+            f"At {found['budget']:g} passes the student's loss is {reached - before:+.4f} nats against the teacher's, "
+            f"and against its {found['teacher_passes']} passes {reached - deep:+.4f}."
         )
         said.append(
             "Training alone lowers it, too: what the teacher added is the difference from --distil.weight 0."
