@@ -20,6 +20,8 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from ourospec.device import moving_cost
+from ourospec.nn.attention import Attention, AttentionStatistics
+from ourospec.nn.cache import KeyValues
 from ourospec.nn.visibility import PackedVisibility, Visibility
 
 Execution = Literal["auto", "masked", "compacted"]
@@ -29,7 +31,9 @@ Execution = Literal["auto", "masked", "compacted"]
 class Compacting(nn.Module):
     """A module that can compute some of its tokens only."""
 
-    execution: Execution = "auto"
+    def __init__(self) -> None:
+        super().__init__()
+        self.execution: Execution = "auto"
 
 
 @contextlib.contextmanager
@@ -46,16 +50,52 @@ def execute(model: nn.Module, how: Execution) -> Iterator[None]:
             part.execution = was
 
 
+class Everyone:
+    """All tokens of a batch: rows are [B, T]."""
+
+    def __init__(self, visibility: Visibility) -> None:
+        self.visibility = visibility
+
+    def take(self, x: Shaped[Tensor, "B T ..."]) -> Shaped[Tensor, "B T ..."]:
+        """These tokens of x."""
+        return x
+
+    def add(self, x: Float[Tensor, "B T D"], rows: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
+        """x with `rows` added where they belong."""
+        return x + rows
+
+    def spread(self, values: Float[Tensor, "B T"]) -> Float[Tensor, "B T"]:
+        """One value a token, and 0 where there is none."""
+        return values
+
+    def query(self, attention: Attention, state: Float[Tensor, "B T D"]) -> Float[Tensor, "B H T d"]:
+        """Their queries, as attention takes them."""
+        return attention.query(state, self.visibility)
+
+    def attend(
+        self, attention: Attention, queries: Float[Tensor, "B H T d"], kv: KeyValues
+    ) -> Float[Tensor, "B T D"]:
+        """What they read."""
+        return attention.attend(queries, kv, self.visibility)
+
+    def statistics(
+        self, attention: Attention, queries: Float[Tensor, "B H T d"], kv: KeyValues
+    ) -> AttentionStatistics:
+        """Where they looked."""
+        return attention.statistics(queries, kv, self.visibility)
+
+
 class Packed:
-    """Some tokens of a batch, side by side.
+    """Some tokens of a batch, side by side: rows are [N].
 
     Args:
         alive: [B, T], who they are; at least one.
         count: N. widest: M. Both known to the host already.
+        visibility: of everyone.
     """
 
     def __init__(self, alive: Bool[Tensor, "B T"], count: int, widest: int, visibility: Visibility) -> None:
-        self.shape, self.alive = alive.shape, alive
+        self.alive = alive
         self.tokens: Int[Tensor, " N"] = torch.nonzero_static(alive.flatten(), size=count)[:, 0]
         rows = self.tokens // alive.shape[1]
         order = torch.arange(count, device=alive.device)
@@ -78,51 +118,45 @@ class Packed:
     def spread(self, values: Float[Tensor, " N"]) -> Float[Tensor, "B T"]:
         """One value a token, and 0 where there is none."""
         flat = values.new_zeros(self.alive.numel())
-        return flat.index_add(0, self.tokens, values).view(self.shape)
+        return flat.index_add(0, self.tokens, values).view(self.alive.shape)
 
-    def among(self, earlier: Packed | None) -> Int[Tensor, " N"]:
-        """Where these tokens stand among earlier ones, of whom they are some; None stands for all."""
-        return (
-            self.tokens
-            if earlier is None
-            else earlier.take(self.alive).nonzero_static(size=len(self.tokens))[:, 0]
-        )
+    def among(self, earlier: Everyone | Packed) -> Int[Tensor, " N"]:
+        """Where these tokens stand among the rows of earlier ones, of whom they are some."""
+        if isinstance(earlier, Everyone):
+            return self.tokens
+        return earlier.take(self.alive).nonzero_static(size=len(self.tokens))[:, 0]
 
-    def pad(self, queries: Float[Tensor, "1 H N d"]) -> Float[Tensor, "B H M d"]:
-        """By row, heads first in memory. Places that are left over repeat a token, and nobody reads them."""
-        heads = queries[0].index_select(1, self.slots)
-        return heads.view(heads.shape[0], self.shape[0], -1, heads.shape[2]).transpose(0, 1)
+    def query(self, attention: Attention, state: Float[Tensor, "N D"]) -> Float[Tensor, "B H M d"]:
+        """Their queries by row, heads first in memory. Places left over repeat a token, and nobody reads them."""
+        queries = attention.query(state[None], self.visibility)[0].index_select(1, self.slots)
+        return queries.unflatten(1, (len(self.alive), -1)).transpose(0, 1)
 
-    def unpad(self, mixed: Float[Tensor, "B H M d"]) -> Float[Tensor, "N Hd"]:
-        """The tokens of padded rows, heads side by side."""
-        heads = mixed.transpose(0, 1).flatten(1, 2).index_select(1, self.places)
-        return heads.transpose(0, 1).flatten(1)
+    def attend(
+        self, attention: Attention, queries: Float[Tensor, "B H M d"], kv: KeyValues
+    ) -> Float[Tensor, "N D"]:
+        """What they read."""
+        mixed = attention.mix(queries, kv, self.visibility).transpose(0, 1).flatten(1, 2)
+        return attention.out(mixed.index_select(1, self.places).transpose(0, 1).flatten(1))
 
-    def unpad_values(self, values: Float[Tensor, "B M"]) -> Float[Tensor, " N"]:
-        """One value a token."""
-        return values.flatten().index_select(0, self.places)
+    def statistics(
+        self, attention: Attention, queries: Float[Tensor, "B H M d"], kv: KeyValues
+    ) -> AttentionStatistics:
+        """Where they looked."""
+        padded = attention.statistics(queries, kv, self.visibility)
+        return AttentionStatistics(*(values.flatten().index_select(0, self.places) for values in padded))
 
 
-def pays(
-    alive: tuple[int, int],
-    everyone: tuple[int, int],
-    keys: int,
-    width: int,
-    flops: float,
-    device: torch.device,
-) -> bool:
+def pays(alive: tuple[int, int], everyone: Visibility, rows: int, width: int, flops: float) -> bool:
     """Whether packing makes a pass cheaper, by the work that it saves and the memory that it moves.
 
     Args:
-        alive: N and M. everyone: B and T.
-        keys: S. width: D.
-        flops: of one token through everything but attention, forward.
+        alive: N and M. rows: B. width: D.
+        flops: of one token through everything but attention's products with the keys, forward.
     """
-    (count, widest), (rows, length) = alive, everyone
-    per_key = 4.0 * width
+    (count, widest), tokens = alive, rows * everyone.length
     # A plain causal kernel leaves out about half of the keys; packed queries leave out what follows their block.
-    seen = keys - length / 2
-    masked = rows * length * (flops + per_key * seen)
-    packed = count * flops + rows * widest * per_key * seen
-    element, call = moving_cost(device)
-    return packed + element * width * (rows * length + 4 * count) + call < masked
+    per_query = 4.0 * width * (everyone.keys - everyone.length / 2)
+    masked = tokens * (flops + per_query)
+    packed = count * flops + rows * widest * per_query
+    element, call = moving_cost(everyone.device)
+    return packed + element * width * (tokens + 4 * count) + call < masked

@@ -10,7 +10,7 @@ which is what makes leaving early exact, cached decoding equal to the full forwa
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal
 
 import torch
 from jaxtyping import Float
@@ -20,11 +20,12 @@ from torch import Tensor, nn
 from ourospec.config import Config
 from ourospec.contracts import Effort, Rehearsal
 from ourospec.errors import ConfigError
-from ourospec.nn.attention import Attention, AttentionConfig, AttentionStatistics
+from ourospec.nn.attention import Attention, AttentionConfig
 from ourospec.nn.cache import Cache, KeyValues
-from ourospec.nn.compaction import Compacting, Packed, pays
+from ourospec.nn.compaction import Compacting, Everyone, Packed, pays
 from ourospec.nn.cost import matmul_flops
 from ourospec.nn.gate import READOUTS, ContinueGate, Feature, Update, read_out
+from ourospec.nn.layer_trace import LayerTrace, Record
 from ourospec.nn.ledger import Ledger
 from ourospec.nn.mlp import Activation, build_mlp
 from ourospec.nn.moe import MoE, MoEConfig
@@ -75,70 +76,6 @@ class DepthConfig(Config):
         return self
 
 
-class LayerTrace(NamedTuple):
-    """What happened in one layer; the survival and the gates carry gradients.
-
-    A token ran pass k (from 1) where passes >= k; what is said of a pass holds for those tokens alone.
-    """
-
-    passes: Tensor
-    """[B, T] integers, passes really run."""
-    wanted: Tensor
-    """[B, T] integers, passes that the gates asked for: without forcing, exploration and audits."""
-    survival: tuple[Tensor, ...]
-    """[B, T] for each pass run, the survival with which tokens entered it, 0 for those that had left."""
-    gates: tuple[Tensor, ...]
-    """[B, T] for each gate asked, its probability after clamping and before forcing, 0 of those who had left."""
-    bids: tuple[Tensor, ...] = ()
-    """[B, T] for each gate asked, its logit before clamping."""
-    relative: tuple[Tensor, ...] = ()
-    """While training, [B, T] for each pass run: ‖dh‖/‖h‖ of its scaled update, at most 10."""
-    first: Tensor | None = None
-    """While training, [B, T, D]: the state after the first pass, detached."""
-    entropy: Tensor | None = None
-    """[rows, T], normalised entropy of the first pass's attention, of the watched rows."""
-
-    @property
-    def expected_passes(self) -> Float[Tensor, "B T"]:
-        """The soft depth: the sum of the survival over passes."""
-        return torch.stack(self.survival).sum(0)
-
-    @property
-    def priced_passes(self) -> Float[Tensor, "B T"]:
-        """The executed depth, with the gradient of the soft one: what a price bills."""
-        soft = self.expected_passes
-        return soft + (self.passes - soft).detach()
-
-
-class _Record:
-    """What a layer notes down while it runs, for its trace."""
-
-    def __init__(self) -> None:
-        self.gates: list[Tensor] = []
-        self.bids: list[Tensor] = []
-        self.relative: list[Tensor] = []
-        self.losses: list[Tensor] = []
-        self.first: Tensor | None = None
-        self.entropy: Tensor | None = None
-
-    def trace(self, ledger: Ledger) -> LayerTrace:
-        return LayerTrace(
-            ledger.passes,
-            ledger.wanted,
-            tuple(ledger.survival),
-            tuple(self.gates),
-            tuple(self.bids),
-            tuple(self.relative),
-            self.first,
-            self.entropy,
-        )
-
-
-def _everyone(values: Tensor, packed: Packed | None) -> Float[Tensor, "B T"]:
-    """One value a token, 0 of those who are not computed."""
-    return values if packed is None else packed.spread(values)
-
-
 class AdaptiveLayer(Compacting):
     """h ← h + s·α_k·u_k for k = 1..K, u_k = a + MLP(norm(h + a)), a = Attention(norm(h); KV of the first input).
 
@@ -183,51 +120,43 @@ class AdaptiveLayer(Compacting):
         rehearsal = effort.training
         asked = self._asks(effort, forced)
         ledger = Ledger(h, self.depth.threshold if effort.threshold is None else effort.threshold)
-        record = _Record()
-        kv, previous, packed = None, None, None
+        record = Record()
+        company: Everyone | Packed = Everyone(visibility)
+        kv, previous = None, None
         for index in range(limit):
             if index and not forced and not self._by_batch:
                 alive, widest = ledger.remaining()
                 if not alive:
                     break
-                earlier, packed = packed, self._pack(ledger, packed, alive, widest, visibility)
-                if packed is not None and previous is not None:
-                    previous.narrow(packed.among(earlier))
+                company = self._assemble(ledger, company, alive, widest, visibility, previous)
             entering = ledger.enter(dead_too=self._by_batch)
-            x = h if packed is None else packed.take(h)
+            x = company.take(h)
             state = self.attention_norm(x)
             if index and self.depth.learned_passes:
                 state = state * self.reads[index - 1]
-            queries, kv = self._queries(state, kv, visibility, packed, cache)
-            change, loss = self._update(index, x, queries, kv, visibility, packed, ledger.alive)
+            queries, kv = self._queries(state, kv, company, cache)
+            change, loss = self._update(index, x, queries, kv, company, ledger.alive)
             if loss is not None:
                 record.losses.append(loss)
             update = Update(index, state, x, change, previous)
-            h = self._write(index, h, change, entering, ledger.alive, packed)
+            weight = ledger.alive if self.depth.weight == "full" else entering
+            h = company.add(h, change if index == 0 else company.take(weight)[..., None] * change)
             if rehearsal is not None:
-                record.relative.append(_everyone(update.relative, packed))
+                record.relative.append(company.spread(update.relative))
                 if index == 0:
                     record.first = h.detach()
                     record.entropy = self._entropy(queries, kv, visibility, rehearsal.watched_rows)
-            if not asked or index == self.depth.max_passes - 1:
-                if effort.plan is not None:
-                    ledger.follow(effort.plan, None)
-                continue
-            p, bid = self._continue(update, effort, queries, kv, visibility, packed)
-            p, bid = _everyone(p, packed), _everyone(bid, packed)
-            if not self._by_batch and not forced:
-                # Of those who have left nobody asked; what was computed of them along with the others is no one's.
-                p, bid = p * ledger.alive, bid * ledger.alive
-            record.gates.append(p)
-            record.bids.append(bid)
-            previous = update
-            if effort.plan is not None:
-                ledger.follow(effort.plan, p)
-            elif not forced:
-                if self._leave(ledger, p, rehearsal):
-                    break
-            elif self.depth.weight == "survival":
-                ledger.stay(p)
+            p = None
+            if asked and index < self.depth.max_passes - 1:
+                p, bid = (company.spread(one) for one in self._continue(update, effort, queries, kv, company))
+                if not self._by_batch and not forced:
+                    # Of those who have left nobody asked; what was computed of them along with others is no one's.
+                    p, bid = p * ledger.alive, bid * ledger.alive
+                record.gates.append(p)
+                record.bids.append(bid)
+                previous = update
+            if self._settle(ledger, effort, p, forced):
+                break
         return h, record.trace(ledger), (sum(record.losses[1:], record.losses[0]) if record.losses else None)
 
     @property
@@ -240,38 +169,46 @@ class AdaptiveLayer(Compacting):
             return self.gate is not None and self.depth.weight == "survival"
         return not forced or (effort.training is not None and self.gate is not None)
 
-    def _pack(
-        self, ledger: Ledger, packed: Packed | None, alive: int, widest: int, visibility: Visibility
-    ) -> Packed | None:
-        """Those who are left, side by side, where that is faster; who were packed once stay packed."""
+    def _assemble(
+        self,
+        ledger: Ledger,
+        company: Everyone | Packed,
+        alive: int,
+        widest: int,
+        visibility: Visibility,
+        previous: Update | None,
+    ) -> Everyone | Packed:
+        """Those who are left, packed where that is faster; who were packed once stay packed."""
         if self.execution == "masked" or self.depth.kv != "first":
-            return None
-        everyone = ledger.alive.shape
-        if self.execution == "auto" and packed is None:
-            width, device = self.attention.out.in_features, visibility.device
-            if not pays(
-                (alive, widest), (everyone[0], everyone[1]), visibility.keys, width, self._row_flops, device
-            ):
-                return None
-        return Packed(ledger.alive, alive, widest, visibility)
+            return company
+        if self.execution == "auto" and isinstance(company, Everyone):
+            width = self.attention.out.in_features
+            if not pays((alive, widest), visibility, len(ledger.alive), width, self._row_flops):
+                return company
+        packed = Packed(ledger.alive, alive, widest, visibility)
+        if previous is not None:
+            previous.narrow(packed.among(company))
+        return packed
 
-    def _write(
-        self, index: int, h: Tensor, change: Tensor, entering: Tensor, alive: Tensor, packed: Packed | None
-    ) -> Tensor:
-        """The new state: the first pass counts whole, later ones whole or by the survival."""
-        if index == 0:
-            return h + change
-        full = self.depth.weight == "full"
-        if packed is None:
-            return h + (alive if full else entering)[..., None] * change
-        return packed.add(h, change if full else packed.take(entering)[..., None] * change)
+    def _settle(self, ledger: Ledger, effort: Effort, p: Tensor | None, forced: bool) -> bool:
+        """Let those go who are done; whether the batch ends here, which by the token rule it never does.
 
-    def _leave(self, ledger: Ledger, p: Tensor, rehearsal: Rehearsal | None) -> bool:
-        """Let those go who are done; whether the batch ends here, which by the token rule it never does."""
-        rehearsal = rehearsal or Rehearsal()
-        # By batch the dead are updated anyway: there is nothing to explore.
-        ledger.leave(p, 0.0 if self._by_batch else rehearsal.exploration, rehearsal.audited)
-        return self._by_batch and bool(ledger.alive.float().mean() <= BATCH_EXIT_SHARE)
+        Args:
+            p: [B, T], what the gates say, where they were asked.
+        """
+        if effort.plan is not None:
+            ledger.follow(effort.plan, p)
+        elif p is None:
+            return False
+        elif forced:
+            if self.depth.weight == "survival":
+                ledger.stay(p)
+        else:
+            rehearsal = effort.training or Rehearsal()
+            # By batch the dead are updated anyway: there is nothing to explore.
+            ledger.leave(p, 0.0 if self._by_batch else rehearsal.exploration, rehearsal.audited)
+            return self._by_batch and bool(ledger.alive.float().mean() <= BATCH_EXIT_SHARE)
+        return False
 
     def _limits(self, effort: Effort, h: Tensor) -> tuple[int, bool]:
         """How many passes at most, and whether everyone runs them all."""
@@ -313,16 +250,13 @@ class AdaptiveLayer(Compacting):
         self,
         state: Tensor,
         kv: KeyValues | None,
-        visibility: Visibility,
-        packed: Packed | None,
+        company: Everyone | Packed,
         cache: tuple[Cache, int] | None,
     ) -> tuple[Tensor, KeyValues]:
         """[B, H, T or M, d], and the keys and values that they read."""
-        if kv is not None and packed is not None:
-            return packed.pad(self.attention.query(state[None], packed.visibility)), kv
         if kv is not None and self.depth.kv == "first":
-            return self.attention.query(state, visibility), kv
-        queries, kv = self.attention.project(state, visibility)
+            return company.query(self.attention, state), kv
+        queries, kv = self.attention.project(state, company.visibility)
         if cache is not None:
             kv = cache[0].extend(cache[1], kv)
         return queries, kv
@@ -333,20 +267,16 @@ class AdaptiveLayer(Compacting):
         x: Tensor,
         queries: Tensor,
         kv: KeyValues,
-        visibility: Visibility,
-        packed: Packed | None,
+        company: Everyone | Packed,
         alive: Tensor,
     ) -> tuple[Tensor, Tensor | None]:
         """α_k·u_k [*rows, D], from a token's own state and queries and the layer's keys and values."""
-        if packed is None:
-            attended = self.attention.attend(queries, kv, visibility)
-        else:
-            attended = self.attention.out(packed.unpad(self.attention.mix(queries, kv, packed.visibility)))
+        attended = company.attend(self.attention, queries, kv)
         inner, loss = self.mlp_norm(x + attended), None
         if index and self.depth.learned_passes:
             inner = inner * self.reads[index - 1]
         if isinstance(self.mlp, MoE):
-            inner, loss = self.mlp(inner, alive if packed is None else None)
+            inner, loss = self.mlp(inner, company.take(alive))
         else:
             inner = self.mlp(inner)
         update = attended + inner
@@ -356,13 +286,7 @@ class AdaptiveLayer(Compacting):
         return (update if scale == 1.0 else scale * update), loss
 
     def _continue(
-        self,
-        update: Update,
-        effort: Effort,
-        queries: Tensor,
-        kv: KeyValues,
-        visibility: Visibility,
-        packed: Packed | None,
+        self, update: Update, effort: Effort, queries: Tensor, kv: KeyValues, company: Everyone | Packed
     ) -> tuple[Float[Tensor, "*rows"], Float[Tensor, "*rows"]]:
         """The probability of going on, and its logit before floor and ceiling."""
         if effort.readout is not None:
@@ -372,11 +296,7 @@ class AdaptiveLayer(Compacting):
         seen = None
         if self.gate.uses_attention:
             still = KeyValues(kv.keys.detach(), kv.values.detach())
-            if packed is None:
-                seen = self.attention.statistics(queries.detach(), still, visibility)
-            else:
-                padded = self.attention.statistics(queries.detach(), still, packed.visibility)
-                seen = AttentionStatistics(*(packed.unpad_values(values) for values in padded))
+            seen = company.statistics(self.attention, queries.detach(), still)
         bid = self.gate(update, seen)
         p = bid.sigmoid()
         if effort.training is not None:

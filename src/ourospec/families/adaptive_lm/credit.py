@@ -16,7 +16,7 @@ from torch import Tensor
 from ourospec.config import Config
 from ourospec.contracts import Clock, Mean
 from ourospec.families.adaptive_lm.economy import Controller
-from ourospec.nn.depth import LayerTrace
+from ourospec.nn.layer_trace import LayerTrace
 
 
 class Bill(NamedTuple):

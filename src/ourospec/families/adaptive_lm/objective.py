@@ -18,7 +18,8 @@ from ourospec.families.adaptive_lm.credit import CouponConfig, CreditConfig, Gai
 from ourospec.families.adaptive_lm.economy import DualAscentConfig, PriceConfig, open_market
 from ourospec.families.adaptive_lm.readings import depth_metrics, derive
 from ourospec.families.adaptive_lm.schedule import Schedule
-from ourospec.nn.depth import DepthConfig, LayerTrace
+from ourospec.nn.depth import DepthConfig
+from ourospec.nn.layer_trace import LayerTrace
 from ourospec.nn.next_token import NextToken, TextBatch
 
 INTERNAL = frozenset(

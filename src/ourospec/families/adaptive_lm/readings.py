@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ourospec.contracts import Mean
-from ourospec.nn.depth import LayerTrace
+from ourospec.nn.layer_trace import LayerTrace
 
 NEAR_FLOOR = 0.05
 """Continue probability up to which a gate counts as shut."""
