@@ -144,3 +144,10 @@ def test_who_does_not_draft_tries_again_now_and_then() -> None:
         assert length.choose(Costs(0.5, 1.0, 0.2), room=10) == 0
         length.hear(0, 0)
     assert length.choose(Costs(0.5, 1.0, 0.2), room=10) == 1
+
+
+def test_who_cannot_gain_by_drafting_never_tries() -> None:
+    length = DraftLength()
+    for _ in range(3 * PATIENCE):
+        assert length.choose(Costs(1.0), room=10) == 0
+        length.hear(0, 0)

@@ -105,14 +105,12 @@ class DraftLength:
 
     def choose(self, costs: Costs, room: int) -> int:
         """How many to draft now, 0 to `room`; 0 where plain decoding gives as many tokens for its cost."""
-        best, most, a = 0, 1.0, self.acceptance
         longest = min(self.longest, room)
-        for n in range(1, longest + 1):
-            tokens = sum(a**i for i in range(n + 1))
-            rate = tokens / (costs.verification + n * (costs.draft + costs.further))
-            if rate > most:
-                best, most = n, rate
-        return 1 if best == 0 and longest > 0 and self._idle >= PATIENCE else best
+        best = _best(self.acceptance, costs, longest)
+        # Where even drafts that all stay would not pay there is nothing to try.
+        if best == 0 and self._idle >= PATIENCE and _best(1.0, costs, longest) > 0:
+            return 1
+        return best
 
     def hear(self, drafted: int, kept: int) -> None:
         """How a verification ended."""
@@ -124,3 +122,14 @@ class DraftLength:
         # The belief of the beginning fades like everything else.
         self._kept = MEMORY * self._kept + kept
         self._refused = MEMORY * self._refused + refused
+
+
+def _best(acceptance: float, costs: Costs, longest: int) -> int:
+    """The number of drafts that gives most tokens for its cost."""
+    best, most = 0, 1.0
+    for n in range(1, longest + 1):
+        tokens = sum(acceptance**i for i in range(n + 1))
+        rate = tokens / (costs.verification + n * (costs.draft + costs.further))
+        if rate > most:
+            best, most = n, rate
+    return best

@@ -22,10 +22,14 @@ ONE_PASS = Effort(forced_passes=1)
 """As cheap as a layer can be: one pass, and no gate is asked."""
 
 
-FIRST_DRAFT = 0.5
-"""Cost of a draft, in units of a token's full passes, before any was run."""
-VERIFICATION, FURTHER = 1.0, 0.1
-"""Cost of verifying one position, and of each further one in the same forward pass; in units of decoding one."""
+FIXED, FIRST_DRAFT = 0.2, 0.5
+"""Of a position's cost, the share that no pass changes (head, embedding, the call); and a draft's cost, in units of a
+token of full passes, before any was run. On one core, adaptive_lm/small and tiny took 0.46 of three passes for one."""
+BY_MODEL = Costs(FIRST_DRAFT, verification=1.0, further=0.08)
+"""Verifying by a forward pass of the model where single positions are its own, too: there, nine took 1.5 to 1.65 times
+as long as one."""
+BESIDE_STEPPER = Costs(FIRST_DRAFT, verification=3.5, further=0.4)
+"""The same beside a compiled step, which takes single positions only and is 3.5 times as fast: drafts do not pay."""
 
 
 class Speculation(NamedTuple):
@@ -85,10 +89,11 @@ class Speculative:
     @property
     def costs(self) -> Costs:
         """By passes: a draft's share of those that the model wants."""
+        costs = BY_MODEL if self.session.engine.stepper is None else BESIDE_STEPPER
         if not self._drafted or not self._judged:
-            return Costs(FIRST_DRAFT, VERIFICATION, FURTHER)
+            return costs
         share = (self._draft_passes / self._drafted) / (self._full_passes / self._judged)
-        return Costs(share, VERIFICATION, FURTHER)
+        return costs._replace(draft=FIXED + (1 - FIXED) * share)
 
     def __next__(self) -> Chosen:
         if not self._ready:
