@@ -91,44 +91,62 @@ def gelu(x):
 
 
 @machine_code
+def strip(matrix, scales, r, inputs, b, outputs):
+    """Rows r to r + 4 of the matrix times row b of the inputs: each input is loaded once for four products.
+
+    Elements are addressed one by one: a view of a row would be counted as a reference, which costs more than it.
+    """
+    a0 = a1 = a2 = a3 = np.float32(0)
+    for i in range(matrix.shape[1]):
+        x = inputs[b, i]
+        a0 += np.float32(matrix[r, i]) * x
+        a1 += np.float32(matrix[r + 1, i]) * x
+        a2 += np.float32(matrix[r + 2, i]) * x
+        a3 += np.float32(matrix[r + 3, i]) * x
+    outputs[b, r], outputs[b, r + 1] = a0 * scales[r], a1 * scales[r + 1]
+    outputs[b, r + 2], outputs[b, r + 3] = a2 * scales[r + 2], a3 * scales[r + 3]
+
+
+@machine_code
+def tile(matrix, scales, r, inputs, b, c, outputs):
+    """The same for two rows of the inputs: each weight is loaded, and turned into a float, once for both."""
+    a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = np.float32(0)
+    for i in range(matrix.shape[1]):
+        w0, w1 = np.float32(matrix[r, i]), np.float32(matrix[r + 1, i])
+        w2, w3 = np.float32(matrix[r + 2, i]), np.float32(matrix[r + 3, i])
+        x, y = inputs[b, i], inputs[c, i]
+        a0 += w0 * x
+        a1 += w1 * x
+        a2 += w2 * x
+        a3 += w3 * x
+        b0 += w0 * y
+        b1 += w1 * y
+        b2 += w2 * y
+        b3 += w3 * y
+    outputs[b, r], outputs[b, r + 1] = a0 * scales[r], a1 * scales[r + 1]
+    outputs[b, r + 2], outputs[b, r + 3] = a2 * scales[r + 2], a3 * scales[r + 3]
+    outputs[c, r], outputs[c, r + 1] = b0 * scales[r], b1 * scales[r + 1]
+    outputs[c, r + 2], outputs[c, r + 3] = b2 * scales[r + 2], b3 * scales[r + 3]
+
+
+@machine_code
 def multiply(matrix, scales, inputs, rows, count, outputs):
     """outputs[b, :R] = scales ⊙ (matrix · inputs[b, :N]) for b in rows[:count]; matrix [R, N], int8 or float32.
 
-    Four rows of the matrix at a time, so that an input is loaded once for four products, and two rows of the batch,
-    so that a weight is loaded (and turned into a float) once for both.
+    The weights stream through once; each strip of them meets all rows of the batch while it is near.
     """
-    height, width = matrix.shape
-    whole = height - height % 4
-    for r in range(0, whole, 4):
-        w0, w1, w2, w3 = matrix[r], matrix[r + 1], matrix[r + 2], matrix[r + 3]
-        s0, s1, s2, s3 = scales[r], scales[r + 1], scales[r + 2], scales[r + 3]
-        for j in range(0, count - 1, 2):
-            x, y = inputs[rows[j]], inputs[rows[j + 1]]
-            a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = np.float32(0)
-            for i in range(width):
-                v0, v1, v2, v3 = np.float32(w0[i]), np.float32(w1[i]), np.float32(w2[i]), np.float32(w3[i])
-                a0 += v0 * x[i]
-                a1 += v1 * x[i]
-                a2 += v2 * x[i]
-                a3 += v3 * x[i]
-                b0 += v0 * y[i]
-                b1 += v1 * y[i]
-                b2 += v2 * y[i]
-                b3 += v3 * y[i]
-            out = outputs[rows[j]]
-            out[r], out[r + 1], out[r + 2], out[r + 3] = a0 * s0, a1 * s1, a2 * s2, a3 * s3
-            out = outputs[rows[j + 1]]
-            out[r], out[r + 1], out[r + 2], out[r + 3] = b0 * s0, b1 * s1, b2 * s2, b3 * s3
-        if count % 2:
-            x, out = inputs[rows[count - 1]], outputs[rows[count - 1]]
-            a0 = a1 = a2 = a3 = np.float32(0)
-            for i in range(width):
-                a0 += np.float32(w0[i]) * x[i]
-                a1 += np.float32(w1[i]) * x[i]
-                a2 += np.float32(w2[i]) * x[i]
-                a3 += np.float32(w3[i]) * x[i]
-            out[r], out[r + 1], out[r + 2], out[r + 3] = a0 * s0, a1 * s1, a2 * s2, a3 * s3
-    for r in range(whole, height):
+    whole = matrix.shape[0] - matrix.shape[0] % 4
+    if count == 1:
+        # A loop of its own, free of what pairs need: in 8 bits twice as fast.
+        for r in range(0, whole, 4):
+            strip(matrix, scales, r, inputs, rows[0], outputs)
+    else:
+        for r in range(0, whole, 4):
+            for j in range(0, count - 1, 2):
+                tile(matrix, scales, r, inputs, rows[j], rows[j + 1], outputs)
+            if count % 2:
+                strip(matrix, scales, r, inputs, rows[count - 1], outputs)
+    for r in range(whole, matrix.shape[0]):
         for j in range(count):
             outputs[rows[j], r] = scales[r] * dot(matrix[r], inputs[rows[j]])
 
@@ -242,10 +260,9 @@ def bid(gate, layer, index, state, change, figures):
 
 
 @machine_code
-def update_rows(
-    h, layer, index, shape, eps, matrices, scales, vectors, turns, store, past, rows, count, work
-):
+def update_rows(h, layer, index, parts, store, past, rows, count, work):
     """One pass of one layer, as far as its scaled update, for the rows that are still in it; see nn.depth."""
+    shape, eps, matrices, scales, vectors, _, _, turns = parts
     heads, groups, window, gated = shape
     qkv, out, up, down = matrices
     norms, reads, writes = vectors
@@ -286,19 +303,15 @@ def update_rows(
 
 
 @machine_code
-def run_layer(
-    h, layer, shape, eps, matrices, scales, vectors, gate, halting, turns, store, past, work, counts
-):
+def run_layer(h, layer, parts, store, past, work, counts):
     """h through one layer, in place; `counts` [B] takes the passes. A row that halts is in no later product."""
-    limit, gates, by_survival, threshold = halting
+    gate, (limit, gates, by_survival, threshold) = parts[5], parts[6]
     rows, count = np.arange(h.shape[0]), h.shape[0]
     survival, steps = np.ones(count, np.float32), np.zeros(count, np.float32)
     before = np.empty_like(h)
     state, change = work[0], work[5]
     for index in range(limit):
-        update_rows(
-            h, layer, index, shape, eps, matrices, scales, vectors, turns, store, past, rows, count, work
-        )
+        update_rows(h, layer, index, parts, store, past, rows, count, work)
         asked, stay = index < gates, 0
         for j in range(count):
             b = rows[j]
@@ -359,22 +372,8 @@ def advance(
             carray(float_pointer(addresses[layer, 0]), extent),
             carray(float_pointer(addresses[layer, 1]), extent),
         )
-        run_layer(
-            x,
-            layer,
-            shape,
-            eps,
-            matrices,
-            scales,
-            vectors,
-            gate,
-            halting,
-            turns,
-            store,
-            past,
-            work,
-            counts[layer],
-        )
+        parts = (shape, eps, matrices, scales, vectors, gate, halting, turns)
+        run_layer(x, layer, parts, store, past, work, counts[layer])
     states = np.empty_like(x)
     for b in range(batch):
         normalise(x[b], final_gain, ones, eps, states[b])
