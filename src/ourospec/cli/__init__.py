@@ -21,6 +21,7 @@ VERBS = {
     "plan": "say what a preset would cost here, without training it",
     "report": "write a run's report.html anew",
     "plot": "write the plots of a run's report as pictures",
+    "claim": "put a claim about models to the test: arms, seeds, leak tests, statistics",
     "diagnose": "say what is wrong with a run, since when, and which command to try",
     "doctor": "say what this machine has, what is fast on it and what is missing",
 }
