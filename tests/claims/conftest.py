@@ -19,7 +19,7 @@ def tiny_claim(folder: Path) -> dict[str, Any]:
     """A claim with every sort of arm; its text lies in the folder."""
     text = folder / "text"
     text.mkdir(parents=True, exist_ok=True)
-    for number in range(16):
+    for number in range(12):
         lines = "".join(f"def name_{number}_{line}(x):\n    return x + {line}\n" for line in range(9))
         (text / f"{number}.py").write_text(lines)
     arms = [
@@ -43,7 +43,8 @@ def tiny_claim(folder: Path) -> dict[str, Any]:
         "statement": {"better": "as_two", "than": ["two"], "axes": ["executed_flops"], "tolerance": 0.03},
         "seeds": [0, 1],
         "common": {
-            "train.steps": 8,
+            "train.steps": 6,
+            "train.batch_size": 4,
             "train.save_every": 2,
             "train.eval_every": 0,
             "train.sample_every": 0,
@@ -51,8 +52,8 @@ def tiny_claim(folder: Path) -> dict[str, Any]:
             "data.cache": str(folder / "cache"),
             "data.heldout_fraction": 0.4,
         },
-        "tuning": {"learning_rates": [0.001, 0.003], "tokens": 500},
-        "eval_tokens": 1_500,
+        "tuning": {"learning_rates": [0.001, 0.003], "tokens": 300},
+        "eval_tokens": 700,
         "curve": {"thresholds": [0.5], "max_passes": [1, 9]},
         "clock_rounds": 1,
         "arms": arms,

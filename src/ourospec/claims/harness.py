@@ -143,7 +143,8 @@ class Harness:
         self.workshop.tell(f"{name}: learning rate {best:g} of {', '.join(f'{rate:g}' for rate in trials)}")
         if len(trials) > 1 and best in (min(trials), max(trials)):
             self.found.warnings.append(
-                f"The learning rate of {name}, {best:g}, is at the edge of the grid: a wider grid may hold one that loses less."
+                f"The learning rate of {name}, {best:g}, is at the edge of the grid: beyond may lie one that loses "
+                "less."
             )
         return best
 

@@ -39,8 +39,8 @@ TUNING_SHARE = 4
 """Of the held-out documents, one in so many is kept for finding learning rates."""
 LEAK_ROWS, LEAK_LENGTH = 3, 64
 CLOCK_TOKENS = 8_000
-MATCH_ROUNDS = 3
-"""Searches for a threshold by mean passes, until the FLOPs are those that are wanted."""
+MATCH_ROUNDS, MATCHED = 3, 0.002
+"""Searches for a threshold by mean passes, at most, and the share of the FLOPs within which one was successful."""
 
 
 def parse(recipe: str) -> TextRecipe:
@@ -164,7 +164,10 @@ def match(opened: Opened, readout: str | None, flops: float | None) -> Effort:
     threshold = DEEPEST
     for _ in range(MATCH_ROUNDS):
         threshold = curve.find(wanted)
-        wanted += (flops - cost_of(curve.at(threshold))) / slope
+        missed = flops - cost_of(curve.at(threshold))
+        if abs(missed) < MATCHED * flops:
+            break
+        wanted += missed / slope
     return effort_at(threshold, readout)
 
 
