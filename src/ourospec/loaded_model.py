@@ -43,6 +43,8 @@ from ourospec.serve.generation import Generation, generate
 from ourospec.serve.pace import decoding_pace, pick_texts
 from ourospec.serve.receipt import Machinery
 from ourospec.serve.sampling import Sampling
+from ourospec.serve.source import Plain
+from ourospec.serve.speculation import Speculative
 from ourospec.serve.text import Piece
 from ourospec.train.weights import WeightsOrigin
 
@@ -143,6 +145,7 @@ class LoadedModel:
         effort: Effort | None = None,
         budget: float | Budget | None = None,
         weights: StepWeights = "float32",
+        speculate: bool = False,
         on_piece: Callable[[Piece], None] | None = None,
     ) -> Generation:
         """Continue a prompt; see serve.generation.generate.
@@ -152,10 +155,14 @@ class LoadedModel:
                 while it is made. It needs no calibration, but begins with the threshold of one where there is one.
             weights: int8 decodes with weights in 8 bits, which is faster and not quite the same model. The prompt is
                 read with the weights as they are.
+            speculate: draft tokens with one pass and verify them together, see serve.speculation.
 
         Raises:
-            ConfigError: a budget that the model cannot keep, or int8 where there is no compiled step.
+            ConfigError: a budget that the model cannot keep, int8 where there is no compiled step, or speculation with
+                either of them.
         """
+        if speculate:
+            refuse_speculation(budget is not None, weights)
         return generate(
             self.model,
             self.tokenizer,
@@ -167,7 +174,7 @@ class LoadedModel:
             stop=stop,
             effort=self._effort(effort) if budget is None else None,
             allowance=self._allowance(budget, effort),
-            machinery=self._machinery(weights),
+            machinery=self._machinery(weights)._replace(open_source=Speculative if speculate else Plain),
             on_piece=on_piece,
         )
 
@@ -357,6 +364,20 @@ class LoadedModel:
         window, rows = self._batches
         return score_documents(
             self.model, documents, self.tokenizer.end_id, window, self.policy, rows, effort
+        )
+
+
+def refuse_speculation(budget: bool, weights: StepWeights) -> None:
+    """Raise ConfigError for what speculation cannot be combined with: it verifies several tokens by one model."""
+    if budget:
+        raise ConfigError(
+            "Speculation verifies several tokens at one threshold; a budget moves the threshold after each.",
+            "Leave --budget or --speculate out.",
+        )
+    if weights != "float32":
+        raise ConfigError(
+            f"Speculation verifies with the weights as they are, so that {weights} would only be what drafts.",
+            "Leave --weights or --speculate out.",
         )
 
 

@@ -19,7 +19,8 @@ from ourospec.serve.budget import Allowance, Governed, open_governor
 from ourospec.serve.receipt import Clocked, Machinery, Receipt, write_receipt
 from ourospec.serve.sampling import Sampling
 from ourospec.serve.session import DecodingSession
-from ourospec.serve.source import Chosen, Draw, TokenSource
+from ourospec.serve.source import Chosen, Draw
+from ourospec.serve.speculation import Speculative
 from ourospec.serve.text import Piece, TextStream
 
 Finish = Literal["end", "stop", "length"]
@@ -152,13 +153,14 @@ def generate(
     reading = session.feed(start)
     policy.synchronize()
     read = time.perf_counter()
-    source: TokenSource = machinery.open_source(session, reading, draw)
+    opened = source = machinery.open_source(session, reading, draw)
     if governor is not None:
-        source = Governed(source, session, governor)
+        source = Governed(opened, session, governor)
     while writer.take(next(source)):
         pass
     clocked = Clocked(len(start), read - begun, time.perf_counter() - read, writer.chosen)
-    return writer.generation(write_receipt(clocked, writer.passes, session.work, machinery, governor))
+    drafts = opened.receipt if isinstance(opened, Speculative) else None
+    return writer.generation(write_receipt(clocked, writer.passes, session.work, machinery, governor, drafts))
 
 
 def refuse_nonsense(max_new_tokens: int, seed: int) -> None:

@@ -12,6 +12,7 @@ from ourospec.nn.cost import FlopTable
 from ourospec.serve.budget import Governor, Unit
 from ourospec.serve.session import Work
 from ourospec.serve.source import Plain, SourceMaker
+from ourospec.serve.speculation import Speculation
 
 
 class Machinery(NamedTuple):
@@ -56,9 +57,18 @@ class Receipt:
     stepped: float
     """Share of the forward passes after the prompt that the compiled step did, 0 to 1."""
 
+    speculation: Speculation | None = None
+    """What drafting came to, where there was any."""
+
     def as_data(self) -> dict[str, Any]:
         """JSON-ready."""
-        return asdict(self)
+        drafts = self.speculation
+        if drafts is None:
+            return asdict(self)
+        shares = {
+            name: getattr(drafts, name) for name in ("acceptance", "mean_draft", "tokens_per_verification")
+        }
+        return asdict(self) | {"speculation": drafts._asdict() | shares}
 
 
 @dataclass(frozen=True)
@@ -78,6 +88,7 @@ def write_receipt(
     work: Sequence[Work],
     machinery: Machinery,
     governor: Governor | None = None,
+    speculation: Speculation | None = None,
 ) -> Receipt:
     """Draw up the receipt of a text.
 
@@ -102,6 +113,7 @@ def write_receipt(
         thresholds=(governor.first, governor.threshold) if governor is not None else None,
         weights=machinery.weights,
         stepped=statistics.fmean(one.stepped for one in work[1:]) if len(work) > 1 else 0.0,
+        speculation=speculation,
     )
 
 
