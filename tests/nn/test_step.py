@@ -193,6 +193,28 @@ def test_nothing_depends_on_the_other_rows(name, seed, weights):
         assert_close(together.states[row], alone.states[0])
 
 
+@every_model
+@few
+@given(st.integers(0, 20), st.integers(2, 9), seeds, efforts)
+def test_several_positions_of_one_text_are_the_models_own_forward(name, past, length, seed, effort):
+    model, effort = MODELS[name], fitting(name, effort)
+    stepper = model.stepper()
+    empty = model.new_cache(1, miniature.LENGTH), model.new_cache(1, miniature.LENGTH)
+    ours, theirs = empty if past == 0 else (read(model, [past], seed), read(model, [past], seed))
+    for number in range(2):
+        tokens = text(1, length, seed + 100 + number)
+        wanted = model_step(model, tokens, theirs, effort)
+        found = stepper(tokens, ours, effort)
+        assert torch.equal(found.passes, wanted.passes) and ours.past == theirs.past
+        assert_close(found.states, wanted.states)
+
+
+def test_several_positions_of_several_rows_are_refused():
+    stepper = MODELS["adaptive_lm/tiny"].stepper()
+    with pytest.raises(ValueError, match="several of one row"):
+        stepper(text(2, 3, 0))
+
+
 def test_the_whole_text_from_an_empty_cache():
     model = MODELS["adaptive_lm/tiny"]
     stepper, cache, tokens = model.stepper(), model.new_cache(2, 12), text(2, 12, 3)

@@ -260,14 +260,14 @@ def bid(gate, layer, index, state, change, figures):
 
 
 @machine_code
-def update_rows(h, layer, index, parts, store, past, rows, count, work):
+def update_rows(h, layer, index, parts, store, places, rows, count, work):
     """One pass of one layer, as far as its scaled update, for the rows that are still in it; see nn.depth."""
     shape, eps, matrices, scales, vectors, _, _, turns = parts
     heads, groups, window, gated = shape
     qkv, out, up, down = matrices
     norms, reads, writes = vectors
     state, joint, mixed, attended, inner, change, weights = work
-    keys, values = store
+    (keys, values), (lines, past) = store, places
     width, head_dim = h.shape[1], h.shape[1] // heads
     # Later passes ask with a token's own state alone; the keys and values are those of the first.
     asked = qkv.shape[1] if index == 0 else width
@@ -276,16 +276,17 @@ def update_rows(h, layer, index, parts, store, past, rows, count, work):
     multiply(qkv[layer, :asked], scales[0][layer], state, rows, count, joint)
     for j in range(count):
         b = rows[j]
-        position, row = past[b], joint[b]
+        # Where rows are positions of one text, those before have left their keys here a moment ago.
+        line, position, row = lines[b], past[b], joint[b]
         turn(row, heads + groups if index == 0 else heads, head_dim, turns[0][position], turns[1][position])
         if index == 0:
             for g in range(groups):
                 begin = width + g * head_dim
-                keys[b, g, position] = row[begin : begin + head_dim]
+                keys[line, g, position] = row[begin : begin + head_dim]
                 begin += groups * head_dim
-                values[b, g, position] = row[begin : begin + head_dim]
+                values[line, g, position] = row[begin : begin + head_dim]
         start = max(0, position + 1 - window) if window else 0
-        attend(row, keys[b], values[b], start, position + 1, heads, weights, mixed[b])
+        attend(row, keys[line], values[line], start, position + 1, heads, weights, mixed[b])
     multiply(out[layer], scales[1][layer], mixed, rows, count, attended)
     for j in range(count):
         b = rows[j]
@@ -303,7 +304,7 @@ def update_rows(h, layer, index, parts, store, past, rows, count, work):
 
 
 @machine_code
-def run_layer(h, layer, parts, store, past, work, counts):
+def run_layer(h, layer, parts, store, places, work, counts):
     """h through one layer, in place; `counts` [B] takes the passes. A row that halts is in no later product."""
     gate, (limit, gates, by_survival, threshold) = parts[5], parts[6]
     rows, count = np.arange(h.shape[0]), h.shape[0]
@@ -311,7 +312,7 @@ def run_layer(h, layer, parts, store, past, work, counts):
     before = np.empty_like(h)
     state, change = work[0], work[5]
     for index in range(limit):
-        update_rows(h, layer, index, parts, store, past, rows, count, work)
+        update_rows(h, layer, index, parts, store, places, rows, count, work)
         asked, stay = index < gates, 0
         for j in range(count):
             b = rows[j]
@@ -335,7 +336,7 @@ def run_layer(h, layer, parts, store, past, work, counts):
 
 @machine_code
 def advance(
-    x, shape, eps, matrices, scales, vectors, gate, halting, turns, addresses, capacity, past, final_gain
+    x, shape, eps, matrices, scales, vectors, gate, halting, turns, addresses, capacity, places, final_gain
 ):
     """One position of every row through all layers and the final norm.
 
@@ -348,7 +349,8 @@ def advance(
         halting: passes at most, gates that are asked, whether survival weighs the update (1) or not (0), threshold.
         turns: cosines and sines by position.
         addresses: [L, 2], where each layer's keys and values [B, G, C, d] lie.
-        past: [B], positions that each row of the cache holds.
+        places: two of [B], which line of the keys and values a row has, and its position there. Rows may share a line,
+            at positions that follow each other: several positions of one text.
 
     Returns:
         states [B, D] and passes [L, B].
@@ -373,7 +375,7 @@ def advance(
             carray(float_pointer(addresses[layer, 1]), extent),
         )
         parts = (shape, eps, matrices, scales, vectors, gate, halting, turns)
-        run_layer(x, layer, parts, store, past, work, counts[layer])
+        run_layer(x, layer, parts, store, places, work, counts[layer])
     states = np.empty_like(x)
     for b in range(batch):
         normalise(x[b], final_gain, ones, eps, states[b])

@@ -17,10 +17,12 @@ from ourospec.nn.step import kernels
 from ourospec.nn.step.pack import Halting, Pack
 
 ROWS_AT_MOST = 32
+POSITIONS_AT_MOST = 9
+"""Of one text in one call: up to so many, the model's own forward pass took longer at both sizes that were tried."""
 
 
 class CompiledStepper:
-    """One position of each row a call, in machine code, on the model's own cache.
+    """One position of each row a call, or a few of a single row, in machine code, on the model's own cache.
 
     It holds a copy of the weights as they were. Keys and values are kept in float32: a cache that the model has
     opened in another type is converted when it is first met.
@@ -32,6 +34,7 @@ class CompiledStepper:
     """
 
     rows_at_most = ROWS_AT_MOST
+    positions_at_most = POSITIONS_AT_MOST
 
     def __init__(
         self, pack: Pack, halting: Halting, embedding: nn.Module, baton: Tensor | None, max_length: int
@@ -49,22 +52,26 @@ class CompiledStepper:
 
     @torch.no_grad()
     def __call__(
-        self, tokens: Int[Tensor, "B 1"], cache: Cache | None = None, effort: Effort | None = None
+        self, tokens: Int[Tensor, "B T"], cache: Cache | None = None, effort: Effort | None = None
     ) -> Output:
         """The states after the final norm, in float32, and the passes; no trace.
 
         Raises:
             ConfigError: an effort that the model does not have, or no room in the model or the cache.
-            ValueError: an effort that the stepper does not support, or a cache of another shape.
+            ValueError: an effort that the stepper does not support, several positions of several rows, or a cache of
+                another shape.
         """
         if not self.supports(effort):
             raise ValueError("a stepper knows no readouts, plans or rehearsals: ask the model")
-        batch = tokens.shape[0]
-        cache = Cache(self._layers, 1) if cache is None else cache
+        batch, length = tokens.shape
+        if batch > 1 and length > 1:
+            raise ValueError("a stepper takes one position of each row, or several of one row")
+        cache = Cache(self._layers, length) if cache is None else cache
         look(tokens, None, cache, self.max_length)
         halting = self._policy(effort or Effort())
         addresses = self._addresses(cache, batch)
-        x = self._embed(tokens.flatten().tolist(), cache)
+        x = self._embed(tokens, cache)
+        places = self._places(cache, batch, length)
         pack = self._pack
         states, passes = kernels.advance(
             x.numpy(),
@@ -78,11 +85,13 @@ class CompiledStepper:
             pack.turns,
             addresses,
             cache.capacity,
-            np.broadcast_to(np.asarray(cache.past), batch).copy(),
+            places,
             pack.final_gain,
         )
-        cache.advance(1)
-        return Output(torch.from_numpy(states)[:, None], torch.from_numpy(passes)[..., None])
+        cache.advance(length)
+        return Output(
+            torch.from_numpy(states).view(batch, length, -1), torch.from_numpy(passes).view(-1, batch, length)
+        )
 
     def logits(self, states: Float[Tensor, "*rows D"]) -> Float[Tensor, "*rows V"]:
         """In float32, from as many bits as the weights have."""
@@ -97,6 +106,11 @@ class CompiledStepper:
         gates = 0 if forced else limit - 1
         threshold = self._halting.threshold if effort.threshold is None else effort.threshold
         return limit, gates, int(self._halting.by_survival), np.float32(threshold)
+
+    def _places(self, cache: Cache, batch: int, length: int) -> tuple[np.ndarray, np.ndarray]:
+        """Line and position of each row, see kernels.advance."""
+        past = np.broadcast_to(np.asarray(cache.past, np.int64), batch)
+        return np.repeat(np.arange(batch), length), (past[:, None] + np.arange(length)).ravel()
 
     def _addresses(self, cache: Cache, batch: int) -> np.ndarray:
         """[L, 2], where keys and values lie; opens and converts stores where that is due."""
@@ -118,15 +132,18 @@ class CompiledStepper:
             addresses[layer, 0], addresses[layer, 1] = store.keys.data_ptr(), store.values.data_ptr()
         return addresses
 
-    def _embed(self, tokens: list[int], cache: Cache) -> Float[Tensor, "B D"]:
+    def _embed(self, tokens: Int[Tensor, "B T"], cache: Cache) -> Float[Tensor, "n D"]:
         """The rows of the embedding, with what the baton hands over; the cache takes them in for the next position."""
-        for token in tokens:
+        listed = tokens.flatten().tolist()
+        for token in listed:
             if token not in self._embedded:
                 with torch.autocast("cpu", enabled=False):
                     self._embedded[token] = self._embedding(torch.tensor([[token]]))[0, 0].float().clone()
-        x = torch.stack([self._embedded[token] for token in tokens])
+        x = torch.stack([self._embedded[token] for token in listed])
         if self._baton is None:
             return x
-        before = cache.last_embedded()
-        cache.embed(x[:, None])
-        return x if before is None else x + self._baton * before[:, 0].float()
+        last, embedded = cache.last_embedded(), x.view(*tokens.shape, -1)
+        cache.embed(embedded)
+        first = torch.zeros_like(embedded[:, :1]) if last is None else last.float()
+        handed = torch.cat([first, embedded[:, :-1]], dim=1)
+        return x + self._baton * handed.flatten(0, 1)
