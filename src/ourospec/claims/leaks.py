@@ -49,7 +49,7 @@ def leak_tests(model: Any, tokens: Tensor, effort: Effort | None) -> list[Leak]:
         tokens: [B, T] with B >= 2 and T >= 2 · STEPS, of real text, without padding.
         effort: how it thinks in the comparison.
     """
-    exact = copy.deepcopy(model).double().cpu().eval()
+    exact = copy.deepcopy(model).cpu().double().eval()
     tests = {
         "a changed suffix leaves the prefix alone": _suffix,
         "batch-mates change nothing": _mates,
