@@ -214,16 +214,19 @@ StepWeights = Literal["float32", "int8"]
 
 @runtime_checkable
 class Stepper(Protocol):
-    """Decodes one position of each row a call, on the model's own cache, and means the same as the model.
+    """Decodes one position of each row a call, or a few of a single row, on the model's own cache, and means the same
+    as the model.
 
     It has taken the weights in when it was made; training the model further needs another one.
     """
 
     rows_at_most: int
     """Rows beyond which the model itself is the faster one."""
+    positions_at_most: int
+    """Positions of a single row beyond which it is."""
 
     def __call__(self, tokens: Tensor, cache: Any = None, effort: Effort | None = None) -> Output:
-        """tokens [B, 1] continue what the cache holds, and the cache takes them in."""
+        """tokens [B, 1] or [1, T] continue what the cache holds, and the cache takes them in."""
         ...
 
     def supports(self, effort: Effort | None) -> bool:

@@ -43,7 +43,8 @@ from ourospec.serve.generation import Generation, generate
 from ourospec.serve.pace import decoding_pace, pick_texts
 from ourospec.serve.receipt import Machinery
 from ourospec.serve.sampling import Sampling
-from ourospec.serve.source import Plain
+from ourospec.serve.session import DecodingSession, Reading
+from ourospec.serve.source import Draw, Plain
 from ourospec.serve.speculation import Speculative
 from ourospec.serve.text import Piece
 from ourospec.train.weights import WeightsOrigin
@@ -174,7 +175,9 @@ class LoadedModel:
             stop=stop,
             effort=self._effort(effort) if budget is None else None,
             allowance=self._allowance(budget, effort),
-            machinery=self._machinery(weights)._replace(open_source=Speculative if speculate else Plain),
+            machinery=self._machinery(weights)._replace(
+                open_source=self._speculative if speculate else Plain
+            ),
             on_piece=on_piece,
         )
 
@@ -225,6 +228,11 @@ class LoadedModel:
                 "Leave --weights out, or load the model on the CPU.",
             )
         return found
+
+    def _speculative(self, session: DecodingSession, reading: Reading, draw: Draw) -> Speculative:
+        """Where there is a compiled step, another one with weights in 8 bits drafts."""
+        drafter = self.stepper("int8") if self.stepper() is not None else None
+        return Speculative(session, reading, draw, drafter=drafter)
 
     def _machinery(self, weights: StepWeights) -> Machinery:
         return Machinery(self.stepper(weights), weights, self._table)

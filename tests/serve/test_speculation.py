@@ -37,8 +37,11 @@ class Recorder:
 
     source: Speculative
 
+    def __init__(self, options: dict[str, Any] | None = None) -> None:
+        self.options = options or {}
+
     def __call__(self, *arguments: Any) -> Speculative:
-        self.source = Speculative(*arguments)
+        self.source = Speculative(*arguments, **self.options)
         return self.source
 
 
@@ -163,6 +166,25 @@ def test_the_receipt_adds_up(vocabulary: Any) -> None:
     assert receipt.acceptance == receipt.kept / receipt.drafted
     assert receipt.tokens_per_verification == 1 + receipt.kept / receipt.verifications
     assert math.isnan(speculation.Speculation(0, 0, 0, 5).acceptance)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_compiled_steps_draft_in_8_bits_and_verify_as_they_are(vocabulary: Any, seed: int) -> None:
+    """The verification takes several positions in one step; nothing of the coarser weights is left in the text."""
+    model = thinker(seed, 2, 2, 3, 0.3, 48).float()
+    exact, coarse = model.stepper("float32"), model.stepper("int8")
+    recorder = Recorder({"drafter": coarse})
+    options = {"policy": EXACT, "sampling": GREEDY, "max_new_tokens": 60, "effort": Effort(forced_passes=3)}
+    plain = generate(model, vocabulary, "ab", machinery=Machinery(exact), **options)
+    drafted = generate(model, vocabulary, "ab", machinery=Machinery(exact, open_source=recorder), **options)
+    assert drafted == plain
+    receipt = recorder.source.receipt
+    assert receipt.drafted > 0
+    work = recorder.source.session.work
+    # All but the prompt, what is read anew when the text slides, and nothing else.
+    assert sum(not one.stepped for one in work) <= 3
+    assert any(one.stepped and one.passes.shape[2] > 1 for one in work)
+    assert recorder.source.session.engine.stepper is exact
 
 
 class Table(nn.Module):

@@ -5,7 +5,8 @@ Letters: B rows, T positions fed, V vocabulary, L layers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -74,7 +75,7 @@ class Engine:
         """
         tokens = torch.tensor(rows, device=self.policy.device)
         start = 0 if all_logits else tokens.shape[1] - 1
-        if self._may_step(tokens, effort):
+        if self._may_step(tokens, effort, all_logits):
             assert self.stepper is not None
             with torch.no_grad():
                 output = self.stepper(tokens, cache, effort)
@@ -83,11 +84,22 @@ class Engine:
             output = self.model(tokens, cache=cache, effort=effort)
             return Answer(self.model.logits(output.states[:, start:]), output.passes, False)
 
-    def _may_step(self, tokens: Tensor, effort: Effort | None) -> bool:
-        stepper = self.stepper
-        if stepper is None or tokens.shape[1] > 1 or tokens.shape[0] > stepper.rows_at_most:
+    @contextlib.contextmanager
+    def stepping_by(self, stepper: Stepper | None) -> Iterator[None]:
+        """Single positions are decoded by another stepper of the same model meanwhile; None changes nothing."""
+        own, self.stepper = self.stepper, stepper or self.stepper
+        try:
+            yield
+        finally:
+            self.stepper = own
+
+    def _may_step(self, tokens: Tensor, effort: Effort | None, all_logits: bool) -> bool:
+        stepper, (rows, length) = self.stepper, tokens.shape
+        if stepper is None or not stepper.supports(effort):
             return False
-        return stepper.supports(effort)
+        # A prompt, of which the last position alone is asked, is read by the model, with the weights as they are.
+        few = rows == 1 and all_logits and length <= stepper.positions_at_most
+        return rows <= stepper.rows_at_most if length == 1 else few
 
 
 class DecodingSession:

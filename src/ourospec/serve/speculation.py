@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from ourospec.contracts import Effort
+from ourospec.contracts import Effort, Stepper
 from ourospec.serve.acceptance import Costs, DraftLength, judge
 from ourospec.serve.sampling import distribution, draw
 from ourospec.serve.session import DecodingSession, Reading
@@ -22,14 +22,32 @@ ONE_PASS = Effort(forced_passes=1)
 """As cheap as a layer can be: one pass, and no gate is asked."""
 
 
-FIXED, FIRST_DRAFT = 0.2, 0.5
-"""Of a position's cost, the share that no pass changes (head, embedding, the call); and a draft's cost, in units of a
-token of full passes, before any was run. On one core, adaptive_lm/small and tiny took 0.46 of three passes for one."""
-BY_MODEL = Costs(FIRST_DRAFT, verification=1.0, further=0.08)
-"""Verifying by a forward pass of the model where single positions are its own, too: there, nine took 1.5 to 1.65 times
-as long as one."""
-BESIDE_STEPPER = Costs(FIRST_DRAFT, verification=3.5, further=0.4)
-"""The same beside a compiled step, which takes single positions only and is 3.5 times as fast: drafts do not pay."""
+FIRST_SHARE = 0.5
+"""Passes of a draft, as a share of a token's full passes, before any was run."""
+
+
+class Pace(NamedTuple):
+    """How the costs of drafting follow from passes; measured on one core with adaptive_lm/small and tiny."""
+
+    fixed: float
+    """Of a position's cost, the share that no pass after the first changes: reading the weights, the head, embedding,
+    the call."""
+    draft: float
+    """A draft's cost in units of the same passes without drafting: less than 1 where another stepper drafts."""
+    further: float
+    """Each further position of a verification, in units of decoding one."""
+
+    def costs(self, share: float) -> Costs:
+        """Of drafts that run this share of the full passes."""
+        return Costs(self.draft * (self.fixed + (1 - self.fixed) * share), 1.0, self.further)
+
+
+BY_MODEL = Pace(0.2, 1.0, 0.08)
+"""The model's own forward pass does everything: one pass took 0.46 of three, nine positions 1.5 to 1.65 of one."""
+BY_STEPPER = Pace(0.55, 1.0, 0.35)
+"""A compiled step does: one pass took 0.7 of three; five positions 2.6 times one."""
+BY_TWO_STEPPERS = Pace(0.55, 0.32, 0.35)
+"""The same, and one with weights in 8 bits drafts, at a third of the time."""
 
 
 class Speculation(NamedTuple):
@@ -69,12 +87,18 @@ class Speculative:
         session: has read the prompt; its effort is that of the verification, and stays as it is.
         reading: what it said behind it.
         effort: of the drafts.
+        drafter: a stepper that drafts, where the session has one; coarser weights will do. None: the session's own.
     """
 
     def __init__(
-        self, session: DecodingSession, reading: Reading, draw: Draw, effort: Effort = ONE_PASS
+        self,
+        session: DecodingSession,
+        reading: Reading,
+        draw: Draw,
+        effort: Effort = ONE_PASS,
+        drafter: Stepper | None = None,
     ) -> None:
-        self.session, self.draw, self.effort = session, draw, effort
+        self.session, self.draw, self.effort, self.drafter = session, draw, effort, drafter
         self.length = DraftLength()
         self._ready = deque([draw.choose(reading)])
         self._last, self._given = -1, 0
@@ -89,11 +113,11 @@ class Speculative:
     @property
     def costs(self) -> Costs:
         """By passes: a draft's share of those that the model wants."""
-        costs = BY_MODEL if self.session.engine.stepper is None else BESIDE_STEPPER
+        with_drafter = BY_STEPPER if self.drafter is None else BY_TWO_STEPPERS
+        pace = BY_MODEL if self.session.engine.stepper is None else with_drafter
         if not self._drafted or not self._judged:
-            return costs
-        share = (self._draft_passes / self._drafted) / (self._full_passes / self._judged)
-        return costs._replace(draft=FIXED + (1 - FIXED) * share)
+            return pace.costs(FIRST_SHARE)
+        return pace.costs((self._draft_passes / self._drafted) / (self._full_passes / self._judged))
 
     def __next__(self) -> Chosen:
         if not self._ready:
@@ -129,7 +153,8 @@ class Speculative:
         """So many tokens, and the distributions that they were drawn from."""
         tokens, guesses = [self._last], []
         for _ in range(number):
-            (reading,) = self.session.read(tokens[-1:], self.effort)
+            with self.session.engine.stepping_by(self.drafter):
+                (reading,) = self.session.read(tokens[-1:], self.effort)
             self._draft_passes += sum(reading.passes)
             guesses.append(self._distribution(reading))
             tokens.append(draw(guesses[-1], self.draw.generator))
