@@ -39,7 +39,7 @@ def variants():
     recipes = miniature.miniatures(gate_bias=0.0)
     smoke = PRESETS["adaptive_lm/smoke"]()
     numbers = miniature.shrink(
-        smoke, gate_bias=0.0, features=("second_difference", "update"), weight="survival"
+        smoke, gate_bias=0.0, features=("second_difference", "update"), weight="survival", networks="own"
     )
     attention = numbers.model.attention.model_copy(
         update={"kv_heads": 2, "window": 7, "rotary_fraction": 0.5}

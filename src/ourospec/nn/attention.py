@@ -95,11 +95,16 @@ class Attention(nn.Module):
         self, queries: Float[Tensor, "B H T d"], kv: KeyValues, visibility: Visibility
     ) -> Float[Tensor, "B T D"]:
         """Read from keys and values and project back to the model's width."""
-        if kv.keys.shape[2] <= MATMUL_KEYS and matmul_attention_is_faster(queries):
-            mixed = self._by_matmul(queries, kv, visibility)
-        else:
-            mixed = self._by_kernel(queries, kv, visibility)
-        return self.out(mixed.transpose(1, 2).flatten(2))
+        return self.out(self.mix(queries, kv, visibility).transpose(1, 2).flatten(2))
+
+    def mix(
+        self, queries: Float[Tensor, "B H T d"], kv: KeyValues, visibility: Visibility
+    ) -> Float[Tensor, "B H T d"]:
+        """Read from keys and values."""
+        fused = torch.compiler.is_compiling() or not matmul_attention_is_faster(queries)
+        if not fused and kv.keys.shape[2] <= MATMUL_KEYS:
+            return self._by_matmul(queries, kv, visibility)
+        return self._by_kernel(queries, kv, visibility)
 
     def forward(self, x: Float[Tensor, "B T D"], visibility: Visibility) -> Float[Tensor, "B T D"]:
         """The whole module, without a cache."""

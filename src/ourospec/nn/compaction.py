@@ -40,7 +40,7 @@ class Compacting(nn.Module):
 def execute(model: nn.Module, how: Execution) -> Iterator[None]:
     """Compute so for a while, everywhere in the model; for tests and benchmarks."""
     parts = [part for part in model.modules() if isinstance(part, Compacting)]
-    before = [part.execution for part in parts]
+    before: list[Execution] = [part.execution for part in parts]
     for part in parts:
         part.execution = how
     try:

@@ -46,6 +46,9 @@ class DepthConfig(Config):
     """Whether each pass after the first has gains of its own, by which it reads and writes the stream (two vectors,
     which begin at 1 and at the pass's scale). The weights are shared, and without this a further pass can but repeat
     what the first did: it unlearns to help where few tokens run it."""
+    networks: Literal["shared", "own"] = "shared"
+    """Whether all passes run the same position-wise network, or each later pass one of its own, as wide; attention is
+    shared in any case. A network that has to serve all passes learns little for the later ones (docs/log.md)."""
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.10
     """Survival under which a token leaves the layer."""
     halting: Literal["token", "batch", "fixed"] = "token"
@@ -96,10 +99,16 @@ class AdaptiveLayer(Compacting):
         self.depth = depth
         self.attention_norm, self.mlp_norm = RMSNorm(width), RMSNorm(width)
         self.attention = Attention(width, attention)
-        self.mlp = MoE(width, moe) if moe else build_mlp(activation, width, mlp_hidden)
-        later = range(1, depth.max_passes) if depth.learned_passes else ()
-        self.reads = nn.ParameterList(nn.Parameter(torch.ones(width)) for _ in later)
-        self.writes = nn.ParameterList(nn.Parameter(torch.full((width,), depth.scales[k])) for k in later)
+
+        def network() -> nn.Module:
+            return MoE(width, moe) if moe else build_mlp(activation, width, mlp_hidden)
+
+        later = range(1, depth.max_passes)
+        own, gains = (later if depth.networks == "own" else ()), (later if depth.learned_passes else ())
+        self.mlp = network()
+        self.later_mlps = nn.ModuleList(network() for _ in own)
+        self.reads = nn.ParameterList(nn.Parameter(torch.ones(width)) for _ in gains)
+        self.writes = nn.ParameterList(nn.Parameter(torch.full((width,), depth.scales[k])) for k in gains)
         gated = depth.halting != "fixed" and depth.max_passes > 1
         self.gate = ContinueGate(width, depth.max_passes, depth.features, depth.gate_bias) if gated else None
 
@@ -116,7 +125,7 @@ class AdaptiveLayer(Compacting):
             effort: passes for this call, where they differ from the configuration.
             cache: the decoding cache and this layer's number in it.
         """
-        limit, forced = self._limits(effort, h)
+        limit, forced = self.limits(effort, h)
         rehearsal = effort.training
         asked = self._asks(effort, forced)
         ledger = Ledger(h, self.depth.threshold if effort.threshold is None else effort.threshold)
@@ -210,7 +219,7 @@ class AdaptiveLayer(Compacting):
             return self._by_batch and bool(ledger.alive.float().mean() <= BATCH_EXIT_SHARE)
         return False
 
-    def _limits(self, effort: Effort, h: Tensor) -> tuple[int, bool]:
+    def limits(self, effort: Effort, h: Tensor) -> tuple[int, bool]:
         """How many passes at most, and whether everyone runs them all."""
         limit = self.depth.max_passes
         if effort.plan is not None and (
@@ -275,10 +284,11 @@ class AdaptiveLayer(Compacting):
         inner, loss = self.mlp_norm(x + attended), None
         if index and self.depth.learned_passes:
             inner = inner * self.reads[index - 1]
-        if isinstance(self.mlp, MoE):
-            inner, loss = self.mlp(inner, company.take(alive))
+        mlp = self.later_mlps[index - 1] if index and self.later_mlps else self.mlp
+        if isinstance(mlp, MoE):
+            inner, loss = mlp(inner, company.take(alive))
         else:
-            inner = self.mlp(inner)
+            inner = mlp(inner)
         update = attended + inner
         if index and self.depth.learned_passes:
             return self.writes[index - 1] * update, loss
@@ -325,4 +335,5 @@ class AdaptiveLayer(Compacting):
         The last possible pass asks no gate: a token that runs it is billed that much too high, by under 1%.
         """
         gate = self.gate.flops_per_row() if self.gate is not None else 0
+        # All networks of a layer cost the same.
         return self.attention.pass_flops(context, with_keys=first) + matmul_flops(self.mlp) + gate

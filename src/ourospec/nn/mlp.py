@@ -21,7 +21,11 @@ class SwiGLU(nn.Module):
         self.down = mark_residual(nn.Linear(hidden, width, bias=False))
 
     def forward(self, x: Float[Tensor, "*rows D"]) -> Float[Tensor, "*rows D"]:
-        return self.down(_Gate.apply(self.gate_up(x)))
+        joint = self.gate_up(x)
+        if torch.compiler.is_compiling():
+            gate, up = joint.chunk(2, dim=-1)
+            return self.down(F.silu(gate) * up)
+        return self.down(_Gate.apply(joint))
 
 
 class _Gate(torch.autograd.Function):

@@ -49,6 +49,8 @@ class Rotary(nn.Module):
             end: beyond the largest of them, known to the host.
         """
         cos, sin = (table[positions] for table in self.tables(end, x.device, x.dtype))
+        if torch.compiler.is_compiling():
+            return _split_heads(x, cos, sin, turned)
         first, rest = _SplitHeads.apply(x, cos, sin, turned)  # pyright: ignore[reportGeneralTypeIssues]
         return first.transpose(0, 1), rest.transpose(0, 1)
 
@@ -79,6 +81,14 @@ class _SplitHeads(torch.autograd.Function):
         _turn(first.permute(1, 2, 0, 3), grad[:, :, :turned], cos, sin, -1.0)
         grad[:, :, turned:].copy_(rest.permute(1, 2, 0, 3))
         return grad, None, None, None
+
+
+def _split_heads(x: Tensor, cos: Tensor, sin: Tensor, turned: int) -> tuple[Tensor, Tensor]:
+    """The same in plain steps, which a compiler fuses by itself; writing into slices would lead it astray."""
+    half = cos.shape[-1]
+    a, b, kept = x[:, :, :turned].split((half, half, x.shape[-1] - 2 * half), dim=-1)
+    first = torch.cat([a * cos - b * sin, b * cos + a * sin, kept], dim=-1)
+    return first.transpose(1, 2), x[:, :, turned:].transpose(1, 2)
 
 
 def _turn(x: Tensor, out: Tensor, cos: Tensor, sin: Tensor, sign: float) -> None:

@@ -293,10 +293,11 @@ def update_rows(h, layer, index, parts, store, places, rows, count, work):
         for i in range(width):
             change[b, i] = h[b, i] + attended[b, i]
         normalise(change[b], norms[layer, 1], reads[layer, index], eps, mixed[b])
-    multiply(up[layer], scales[2][layer], mixed, rows, count, inner)
+    own = min(index, up.shape[1] - 1)
+    multiply(up[layer, own], scales[2][layer, own], mixed, rows, count, inner)
     for j in range(count):
-        activate(inner[rows[j]], down.shape[2], gated)
-    multiply(down[layer], scales[3][layer], inner, rows, count, change)
+        activate(inner[rows[j]], down.shape[3], gated)
+    multiply(down[layer, own], scales[3][layer, own], inner, rows, count, change)
     for j in range(count):
         b = rows[j]
         for i in range(width):
@@ -343,7 +344,8 @@ def advance(
     Args:
         x: [B, D], embeddings after the baton; lost.
         shape: H, G, the window (0: none), whether the position-wise network is gated.
-        matrices: qkv [L, (H + 2G)d, D], out [L, D, D], up [L, M or 2M, D], down [L, D, M]; `scales` of their rows.
+        matrices: qkv [L, (H + 2G)d, D], out [L, D, D], up [L, 1 or K, M or 2M, D], down [L, 1 or K, D, M];
+            `scales` of their rows.
         vectors: gains of both norms [L, 2, D], and what each pass reads and writes by, [L, K, D].
         gate: see pack.GatePack.
         halting: passes at most, gates that are asked, whether survival weighs the update (1) or not (0), threshold.
@@ -356,7 +358,7 @@ def advance(
         states [B, D] and passes [L, B].
     """
     batch, width = x.shape
-    head_dim, hidden = width // shape[0], matrices[2].shape[1]
+    head_dim, hidden = width // shape[0], matrices[2].shape[2]
     work = (
         np.empty((batch, width), np.float32),
         np.empty((batch, matrices[0].shape[1]), np.float32),

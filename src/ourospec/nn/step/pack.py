@@ -32,7 +32,8 @@ class LayerParts(NamedTuple):
     attention_norm: RMSNorm
     attention: Attention
     mlp_norm: RMSNorm
-    mlp: nn.Module
+    mlps: tuple[nn.Module, ...]
+    """One for all passes, or one for each."""
     reads: Tensor
     """[K, D], gains with which each pass reads the normed stream."""
     writes: Tensor
@@ -55,7 +56,7 @@ def plain_parts(
 ) -> LayerParts:
     """Of a layer that every token runs once."""
     once = torch.ones_like(attention_norm.gain.detach())[None]
-    return LayerParts(attention_norm, attention, mlp_norm, mlp, once, once, None)
+    return LayerParts(attention_norm, attention, mlp_norm, (mlp,), once, once, None)
 
 
 def adaptive_parts(layer: AdaptiveLayer) -> LayerParts:
@@ -68,9 +69,8 @@ def adaptive_parts(layer: AdaptiveLayer) -> LayerParts:
     else:
         reads = torch.ones(depth.max_passes, len(gain))
         writes = torch.tensor(depth.scales[: depth.max_passes])[:, None].expand_as(reads)
-    return LayerParts(
-        layer.attention_norm, layer.attention, layer.mlp_norm, layer.mlp, reads, writes, layer.gate
-    )
+    mlps = (layer.mlp, *layer.later_mlps)
+    return LayerParts(layer.attention_norm, layer.attention, layer.mlp_norm, mlps, reads, writes, layer.gate)
 
 
 def adaptive_halting(layer: AdaptiveLayer) -> Halting:
@@ -78,7 +78,7 @@ def adaptive_halting(layer: AdaptiveLayer) -> Halting:
     # What the rule asks of the states is only whether a plan fits them, and a stepper runs no plans.
     states = torch.empty(1, 1, 0)
     return Halting(
-        lambda effort: layer._limits(effort, states),
+        lambda effort: layer.limits(effort, states),
         layer.depth.threshold,
         by_survival=layer.depth.weight == "survival",
     )
@@ -87,7 +87,7 @@ def adaptive_halting(layer: AdaptiveLayer) -> Halting:
 def can_step(parts: Sequence[LayerParts]) -> bool:
     """Whether the machine code knows these layers: float32 weights on the CPU, no experts, no attention statistics."""
     return all(
-        isinstance(part.mlp, (SwiGLU, GELU))
+        all(isinstance(mlp, (SwiGLU, GELU)) for mlp in part.mlps)
         and not (part.gate is not None and part.gate.uses_attention)
         and part.attention.qkv.weight.dtype == torch.float32
         and part.attention.qkv.weight.device.type == "cpu"
@@ -134,7 +134,7 @@ def pack(parts: Sequence[LayerParts], head: Head, positions: int, weights: StepW
     stacks = (
         [part.attention.qkv.weight for part in parts],
         [part.attention.out.weight for part in parts],
-        *zip(*(_mlp_weights(part.mlp) for part in parts), strict=True),
+        *zip(*(_mlp_weights(part.mlps) for part in parts), strict=True),
     )
     packed = [_matrix(torch.stack(list(stack)), weights) for stack in stacks]
     norms = torch.stack([torch.stack([p.attention_norm.gain, p.mlp_norm.gain]) for p in parts])
@@ -146,7 +146,7 @@ def pack(parts: Sequence[LayerParts], head: Head, positions: int, weights: StepW
             attention.heads,
             attention.kv_heads,
             attention.window,
-            int(isinstance(parts[0].mlp, SwiGLU)),
+            int(isinstance(parts[0].mlps[0], SwiGLU)),
         ),
         np.float32(head.norm.eps),
         tuple(matrix for matrix, _ in packed),
@@ -160,10 +160,11 @@ def pack(parts: Sequence[LayerParts], head: Head, positions: int, weights: StepW
     )
 
 
-def _mlp_weights(mlp: nn.Module) -> tuple[Tensor, Tensor]:
-    """The matrices of the position-wise network: the one that reads the stream and the one that writes to it."""
-    assert isinstance(mlp, (SwiGLU, GELU))
-    return (mlp.gate_up if isinstance(mlp, SwiGLU) else mlp.up).weight, mlp.down.weight
+def _mlp_weights(mlps: Sequence[nn.Module]) -> tuple[Tensor, Tensor]:
+    """The matrices of the position-wise networks: those that read the stream and those that write to it."""
+    known = [mlp for mlp in mlps if isinstance(mlp, (SwiGLU, GELU))]
+    reading = [(mlp.gate_up if isinstance(mlp, SwiGLU) else mlp.up).weight for mlp in known]
+    return torch.stack(reading), torch.stack([mlp.down.weight for mlp in known])
 
 
 def _array(x: Tensor) -> np.ndarray:
