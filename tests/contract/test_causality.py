@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from ourospec.contracts import Effort
 from ourospec.families import PRESETS
+from ourospec.nn.compaction import execute
 
 spec = importlib.util.spec_from_file_location("miniature", Path(__file__).parent / "miniature.py")
 miniature = importlib.util.module_from_spec(spec)
@@ -136,6 +137,33 @@ def test_prefill_and_cached_steps_equal_the_full_forward(name, batch, length, se
         at += step
     logits, passes = zip(*parts, strict=True)
     assert_equal((torch.cat(logits, dim=1), torch.cat(passes, dim=2)), whole)
+
+
+@every_model
+@few
+@given(rows, lengths, seeds, st.booleans(), st.floats(0.05, 0.95), st.data())
+def test_compacted_equals_masked_whole_and_cached(name, batch, length, seed, packed, threshold, data):
+    """To 1e-12 of the logits' spread, with the same passes for every token; see also tests/nn/test_compaction.py."""
+    model, tokens = MODELS[name], text(batch, length, seed)
+    gated = not name.startswith("dense") and "fixed" not in name
+    effort = Effort(threshold=threshold) if gated else None
+    documents = borders(batch, length, seed) if packed else None
+    found = {}
+    at = data.draw(st.integers(1, length))
+    for how in ("masked", "compacted"):
+        with execute(model, how):
+            parts = [read(model, tokens, documents, effort=effort)]
+            if name != "keys per pass":
+                cache = model.new_cache(batch, length)
+                parts += [read(model, tokens[:, :at], cache=cache, effort=effort)]
+                parts += [
+                    read(model, tokens[:, i : i + 1], cache=cache, effort=effort) for i in range(at, length)
+                ]
+            found[how] = parts
+    for masked, compacted in zip(found["masked"], found["compacted"], strict=True):
+        spread = float(masked[0].std())
+        torch.testing.assert_close(compacted[0] / spread, masked[0] / spread, rtol=1e-12, atol=1e-12)
+        assert torch.equal(compacted[1], masked[1])
 
 
 @every_model
