@@ -33,7 +33,7 @@ def alone(model: Any, vocabulary: Any, prompts: list[str], seed: int, **options:
     return [generate(model, vocabulary, prompt, seed=seed + i, **options) for i, prompt in enumerate(prompts)]
 
 
-@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     prompts=st.lists(st.sampled_from(PROMPTS), min_size=1, max_size=4),
     seed=st.integers(0, 50),
