@@ -25,8 +25,14 @@ CAPTION = (
     "Forward FLOPs that were executed per token on the documents of the test, and bits per byte there, means over "
     "seeds; bars: their standard deviation, of trained arms. Lines: the same models at other thresholds and limits."
 )
-COLOURS = ("accent", "heldout", "good", "bad", "warn", "train", "soft", "faint", "ink")
-"""Of the page, one for each arm in turn, those that were trained first."""
+COLOURS = (
+    *(
+        f"var(--{name})"
+        for name in ("accent", "heldout", "good", "bad", "warn", "train", "soft", "faint", "ink")
+    ),
+    *("#8e44ad", "#0c8599", "#d6339a"),
+)
+"""Those of the page and some more, one for each arm in turn, those that were trained first."""
 
 
 def arm_rows(found: Findings) -> Rows:
@@ -190,7 +196,7 @@ def markdown(found: Findings, verdict: Verdict) -> str:
 def picture(found: Findings) -> Figure:
     """Bits per byte against executed FLOPs: a mark for each arm, a line through each trained arm's efforts."""
     data, arms = [], sorted(found.claim.arms, key=lambda arm: not isinstance(arm, TrainedArm))
-    colours = {arm.name: f"var(--{COLOURS[at % len(COLOURS)]})" for at, arm in enumerate(arms)}
+    colours = {arm.name: COLOURS[at % len(COLOURS)] for at, arm in enumerate(arms)}
     for name, points in found.curves.items():
         points = sorted(points, key=lambda point: point["flops"])
         x, y = [1e-6 * point["flops"] for point in points], [point["bits_per_byte"] for point in points]
