@@ -42,6 +42,10 @@ def variants():
     base["all gate features"] = miniature.shrink(smoke, features=features, **FREE)
     base["keys per pass"] = miniature.shrink(smoke, kv="per_pass", **FREE)
     base["batch rule, scored"] = miniature.shrink(smoke, halting="batch", weight="survival", **FREE)
+    base["own networks"] = miniature.shrink(smoke, networks="own", **FREE)
+    base["fixed by layer"] = miniature.shrink(
+        PRESETS["adaptive_lm/tiny_fixed_2"](), by_layer=(1, 2), networks="own", **FREE
+    )
     shrunk = miniature.shrink(smoke, **FREE)
     attention = shrunk.model.attention.model_copy(update={"kv_heads": 1, "window": 7, "rotary_fraction": 0.5})
     base["window, grouped, partial"] = shrunk.model_copy(

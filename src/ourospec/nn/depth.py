@@ -56,6 +56,8 @@ class DepthConfig(Config):
     documentation, where tokens under the threshold go on being updated until at most 2% of the batch are above
     it. That rule looks at batch-mates and later tokens; it holds in training only, for comparison, and a model
     trained with it is scored and decoded by the token rule."""
+    by_layer: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    """Under halting fixed: passes of each layer, where they differ; empty for max_passes in all."""
     kv: Literal["first", "per_pass"] = "first"
     """Keys and values from the layer's first input, or anew in each pass (then without cached decoding)."""
     features: tuple[Feature, ...] = ("state", "update", "direction")
@@ -71,6 +73,18 @@ class DepthConfig(Config):
         if len(self.scales) < self.max_passes:
             raise ValueError(f"{self.max_passes} passes need as many scales; {len(self.scales)} were given")
         return self
+
+    @model_validator(mode="after")
+    def _by_layer_is_fixed(self) -> DepthConfig:
+        if self.by_layer and (self.halting != "fixed" or max(self.by_layer) != self.max_passes):
+            raise ValueError("by_layer is for halting fixed, and its greatest number is max_passes")
+        return self
+
+    def of_layer(self, index: int) -> DepthConfig:
+        """As the layer of that number sees it, from 0."""
+        if not self.by_layer:
+            return self
+        return self.model_copy(update={"by_layer": (), "max_passes": self.by_layer[index]})
 
     @model_validator(mode="after")
     def _dead_by_their_survival(self) -> DepthConfig:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import torch
 from jaxtyping import Float, Int
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from ourospec.config import Config
@@ -16,10 +16,11 @@ from ourospec.errors import ConfigError
 from ourospec.nn.attention import AttentionConfig
 from ourospec.nn.cache import Cache
 from ourospec.nn.cost import ModelCost, matmul_flops
-from ourospec.nn.depth import AdaptiveLayer, DepthConfig, LayerTrace
+from ourospec.nn.depth import AdaptiveLayer, DepthConfig
 from ourospec.nn.embed import EmbeddingConfig, TableConfig, build_embedding, tied_table
 from ourospec.nn.head import Head
 from ourospec.nn.init import initialise
+from ourospec.nn.layer_trace import LayerTrace
 from ourospec.nn.mlp import Activation
 from ourospec.nn.moe import MoEConfig
 from ourospec.nn.reading import look
@@ -53,6 +54,14 @@ class AdaptiveConfig(Config):
     """Whether each position is handed a share of the embedding before it."""
     tied: bool = False
     """Whether the head uses the embedding's table."""
+
+    @model_validator(mode="after")
+    def _one_number_a_layer(self) -> AdaptiveConfig:
+        if self.depth.by_layer and len(self.depth.by_layer) != self.layers:
+            raise ValueError(
+                f"depth.by_layer has {len(self.depth.by_layer)} numbers for {self.layers} layers"
+            )
+        return self
 
 
 class Baton(nn.Module):
@@ -102,10 +111,10 @@ class AdaptiveLM(nn.Module):
                 config.attention,
                 config.mlp_hidden,
                 config.activation,
-                config.depth,
+                config.depth.of_layer(index),
                 config.moe,
             )
-            for _ in range(config.layers)
+            for index in range(config.layers)
         )
         self.head = Head(config.width, vocab_size, tied_table(self.embedding) if config.tied else None)
         # Later passes write into the stream too, each by its scale.

@@ -85,8 +85,9 @@ def adaptive_halting(layer: AdaptiveLayer) -> Halting:
 
 
 def can_step(parts: Sequence[LayerParts]) -> bool:
-    """Whether the machine code knows these layers: float32 weights on the CPU, no experts, no attention statistics."""
-    return all(
+    """Whether the machine code knows these layers: float32 weights on the CPU, no experts, no attention statistics,
+    as many passes in all."""
+    return len({part.reads.shape for part in parts}) == 1 and all(
         all(isinstance(mlp, (SwiGLU, GELU)) for mlp in part.mlps)
         and not (part.gate is not None and part.gate.uses_attention)
         and part.attention.qkv.weight.dtype == torch.float32
