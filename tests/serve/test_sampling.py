@@ -47,6 +47,22 @@ def reference(logits: list[float], s: Sampling) -> list[float]:
     return [odds[i] / total if i in chosen else 0.0 for i in range(len(odds))]
 
 
+def test_a_vocabulary_larger_than_what_is_ranked_first() -> None:
+    """With many ties, and nuclei from a single token to nearly all of them."""
+    generator = torch.Generator().manual_seed(0)
+    for spread in (0.01, 1.0, 6.0):
+        logits = (torch.randn(700, generator=generator, dtype=torch.float64) * spread * 4).round() / 4
+        for settings in (
+            {"top_p": 0.9},
+            {"top_p": 0.99, "top_k": 300},
+            {"top_p": 0.2},
+            {"top_k": 65, "top_p": 1.0},
+        ):
+            sampling = PLAIN.model_copy(update=settings)
+            wanted = torch.tensor(reference(logits.tolist(), sampling), dtype=torch.float64)
+            torch.testing.assert_close(distribution(logits, sampling), wanted, rtol=1e-10, atol=1e-13)
+
+
 def test_the_token_that_crosses_the_nucleus_is_kept() -> None:
     odds = [0.15, 0.5, 0.05, 0.3]
     assert kept(odds, top_p=0.6) == [1, 3]

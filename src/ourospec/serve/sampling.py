@@ -28,6 +28,9 @@ class Sampling(Config):
     """Keep only tokens at least this share as likely as the likeliest one (arXiv 2407.01082); 0: all."""
 
 
+FIRST_LOOK = 64
+"""Tokens that are ranked first when a nucleus is looked for."""
+
 GREEDY = Sampling(temperature=0.0, top_p=1.0)
 """The likeliest token, always."""
 
@@ -66,14 +69,26 @@ def _refuse_damaged(logits: Tensor) -> None:
 
 def _keep_likeliest(probabilities: Tensor, count: int, mass: float) -> Tensor:
     """Zero all but the likeliest `count`, and of those all but the nucleus of the given mass."""
-    ranked, order = probabilities.sort(descending=True, stable=True)
-    ranked = ranked[:count] / ranked[:count].sum()
+    count = min(count, len(probabilities))
+    total = probabilities.sum() if count == len(probabilities) else probabilities.topk(count).values.sum()
+    width = min(FIRST_LOOK, count)
+    while True:
+        # As many as are likely to be needed are ranked, with all that equal the last of them; sorting a vocabulary
+        # would cost more than the step that made it.
+        least = probabilities.topk(width).values[-1]
+        candidates = (probabilities >= least).nonzero()[:, 0]
+        ranked, order = probabilities[candidates].sort(descending=True, stable=True)
+        reached = ranked.cumsum(0) / total
+        if width == count or float(reached[width - 1]) >= mass:
+            break
+        width = min(8 * width, count)
+    ranked, order, reached = ranked[:count] / total, candidates[order[:count]], reached[:count]
     if mass < 1:
         # A token is in the nucleus when those ranked before it have not reached the mass yet.
-        before = ranked.cumsum(0).roll(1)
+        before = reached.roll(1)
         before[0] = 0.0
         ranked = ranked.masked_fill(before >= mass, 0.0)
-    return torch.zeros_like(probabilities).scatter(0, order[:count], ranked)
+    return torch.zeros_like(probabilities).scatter(0, order, ranked)
 
 
 def choose(logits: Float[Tensor, " V"], sampling: Sampling, generator: torch.Generator) -> int:
