@@ -53,9 +53,9 @@ def test_a_vocabulary_larger_than_what_is_ranked_first() -> None:
     for spread in (0.01, 1.0, 6.0):
         logits = (torch.randn(700, generator=generator, dtype=torch.float64) * spread * 4).round() / 4
         for settings in (
-            {"top_p": 0.9},
-            {"top_p": 0.99, "top_k": 300},
-            {"top_p": 0.2},
+            {"top_p": 0.9011},
+            {"top_p": 0.9907, "top_k": 300},
+            {"top_p": 0.2003},
             {"top_k": 65, "top_p": 1.0},
         ):
             sampling = PLAIN.model_copy(update=settings)
