@@ -6,7 +6,7 @@ asked and weigh. Time of the passes after the first = time of the layer − time
 masked in float32 and 2.4 in bfloat16 forward, 2.7 in training; with everyone alive at most 5% slower than masked;
 what autograd keeps at 0.3 alive is less than masked.
 
-    python benchmarks/compaction.py [--quick] [--json] [--threads N]
+    python benchmarks/compaction.py [--quick | --held] [--json] [--threads N] [--rounds N]
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ from ourospec.nn.init import initialise
 from ourospec.nn.visibility import Visibility
 
 PASSES = 4
-TOKENS = 4_096
+TOKENS = {384: 8_192, 768: 2_048}
+"""In a batch, by width: 32 x 256 and 4 x 512, as models of these sizes are trained."""
 HELD = {("float32", "forward"): 2.8, ("bfloat16", "forward"): 2.4}
 HELD_TRAINING = 2.7
 WAYS: tuple[Execution, ...] = ("masked", "compacted", "auto")
@@ -39,14 +40,14 @@ WAYS: tuple[Execution, ...] = ("masked", "compacted", "auto")
 class Case:
     """One layer at one size, in one type, forward alone or with its backward pass."""
 
-    def __init__(self, width: int, length: int, dtype: str, direction: str) -> None:
+    def __init__(self, width: int, length: int, dtype: str, direction: str, tokens: int) -> None:
         torch.manual_seed(0)
         self.direction, self.dtype = direction, getattr(torch, dtype)
         scales = (1.0,) * PASSES
         depth = DepthConfig(max_passes=PASSES, scales=scales, threshold=0.5, learned_passes=True)
         self.layer = AdaptiveLayer(width, AttentionConfig(heads=width // 64), width * 8 // 3, "swiglu", depth)
         initialise(self.layer, residual_branches=8)
-        self.h = torch.randn(TOKENS // length, length, width)
+        self.h = torch.randn(tokens // length, length, width)
         self.name = f"{width} wide, T {length}, {dtype}, {direction}"
 
     def run(self, alive: float) -> Callable[[], None]:
@@ -111,24 +112,23 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--quick", action="store_true", help="one size, two shares, few rounds: under a minute"
-    )
+    parser.add_argument("--quick", action="store_true", help="one size, two shares: under a minute")
+    parser.add_argument("--held", action="store_true", help="all sizes, but only the shares that are held")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--threads", type=int, default=0, help="of torch; 0: as many as it takes by itself")
-    parser.add_argument("--rounds", type=int, default=0)
+    parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
     keep_freed_memory()
-    rounds = options.rounds or (3 if options.quick else 7)
     sizes = [(384, 256)] if options.quick else list(itertools.product((384, 768), (256, 512)))
-    shares = (1.0, 0.3) if options.quick else (1.0, 0.75, 0.5, 0.3, 0.15, 0.05)
+    shares = (1.0, 0.3) if options.quick or options.held else (1.0, 0.75, 0.5, 0.3, 0.15, 0.05)
+    rounds = 1 if options.quick else options.rounds
     figures: list[Figure] = []
     for (width, length), dtype, direction in itertools.product(
         sizes, ("float32", "bfloat16"), ("forward", "training")
     ):
-        case = Case(width, length, dtype, direction)
+        case = Case(width, length, dtype, direction, 4_096 if options.quick else TOKENS[width])
         for alive in shares:
             auto, packed = case.compare(alive, rounds)
             figures.append(spread(f"{case.name}, alive {alive}: auto", auto, at_least=case.bound(alive)))

@@ -5,7 +5,7 @@ that has most.
 
 Whatever works on single tokens (norms, projections, the position-wise network, the gate) sees them packed, [N, D].
 Attention sees the queries of each row side by side, padded to [B, H, M, d], against the layer's static keys and values,
-with the rows of the mask that belong to them. What comes out is added back to where it came from. Nothing is
+with the rows of the mask that belong to them. At the end each state goes back to where it came from. Nothing is
 approximated: every token meets the same numbers as if all had been computed and the others ignored.
 """
 
@@ -60,10 +60,6 @@ class Everyone:
         """These tokens of x."""
         return x
 
-    def add(self, x: Float[Tensor, "B T D"], rows: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
-        """x with `rows` added where they belong."""
-        return x + rows
-
     def spread(self, values: Float[Tensor, "B T"]) -> Float[Tensor, "B T"]:
         """One value a token, and 0 where there is none."""
         return values
@@ -111,10 +107,6 @@ class Packed:
         """These tokens of x."""
         return x.flatten(0, 1).index_select(0, self.tokens)
 
-    def add(self, x: Float[Tensor, "B T D"], rows: Float[Tensor, "N D"]) -> Float[Tensor, "B T D"]:
-        """x with `rows` added where they belong."""
-        return x.flatten(0, 1).index_add(0, self.tokens, rows.to(x.dtype)).view(x.shape)
-
     def spread(self, values: Float[Tensor, " N"]) -> Float[Tensor, "B T"]:
         """One value a token, and 0 where there is none."""
         flat = values.new_zeros(self.alive.numel())
@@ -144,6 +136,35 @@ class Packed:
         """Where they looked."""
         padded = attention.statistics(queries, kv, self.visibility)
         return AttentionStatistics(*(values.flatten().index_select(0, self.places) for values in padded))
+
+
+class Gathering:
+    """The states of those who are computed, and of those who were left behind on the way.
+
+    The states go back to their places once, at the end: copying everyone's in each pass would cost as much as a norm.
+
+    Args:
+        h: [B, T, D], of everyone.
+    """
+
+    def __init__(self, h: Float[Tensor, "B T D"], visibility: Visibility) -> None:
+        self.company: Everyone | Packed = Everyone(visibility)
+        self.x: Float[Tensor, "*rows D"] = h
+        self._behind: list[tuple[Tensor, Tensor]] = []
+
+    def narrow(self, packed: Packed) -> Int[Tensor, " N"]:
+        """Go on with these alone; where they stood among the rows so far."""
+        index = packed.among(self.company)
+        self._behind.append((self.x, index))
+        self.company, self.x = packed, self.x.flatten(0, -2).index_select(0, index)
+        return index
+
+    def everyone(self) -> Float[Tensor, "B T D"]:
+        """The states of all tokens, each as it was left."""
+        x = self.x
+        for rows, index in reversed(self._behind):
+            x = rows.flatten(0, -2).index_copy(0, index, x).view(rows.shape)
+        return x
 
 
 def pays(alive: tuple[int, int], everyone: Visibility, rows: int, width: int, flops: float) -> bool:

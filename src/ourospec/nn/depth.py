@@ -22,7 +22,7 @@ from ourospec.contracts import Effort, Rehearsal
 from ourospec.errors import ConfigError
 from ourospec.nn.attention import Attention, AttentionConfig
 from ourospec.nn.cache import Cache, KeyValues
-from ourospec.nn.compaction import Compacting, Everyone, Packed, pays
+from ourospec.nn.compaction import Compacting, Everyone, Gathering, Packed, pays
 from ourospec.nn.cost import matmul_flops
 from ourospec.nn.gate import READOUTS, ContinueGate, Feature, Update, read_out
 from ourospec.nn.layer_trace import LayerTrace, Record
@@ -143,17 +143,16 @@ class AdaptiveLayer(Compacting):
         rehearsal = effort.training
         asked = self._asks(effort, forced)
         ledger = Ledger(h, self.depth.threshold if effort.threshold is None else effort.threshold)
-        record = Record()
-        company: Everyone | Packed = Everyone(visibility)
+        record, gathering = Record(), Gathering(h, visibility)
         kv, previous = None, None
         for index in range(limit):
             if index and not forced and not self._by_batch:
                 alive, widest = ledger.remaining()
                 if not alive:
                     break
-                company = self._assemble(ledger, company, alive, widest, visibility, previous)
+                self._narrow(gathering, ledger, alive, widest, visibility, previous)
+            company, x = gathering.company, gathering.x
             entering = ledger.enter(dead_too=self._by_batch)
-            x = company.take(h)
             state = self.attention_norm(x)
             if index and self.depth.learned_passes:
                 state = state * self.reads[index - 1]
@@ -163,11 +162,11 @@ class AdaptiveLayer(Compacting):
                 record.losses.append(loss)
             update = Update(index, state, x, change, previous)
             weight = ledger.alive if self.depth.weight == "full" else entering
-            h = company.add(h, change if index == 0 else company.take(weight)[..., None] * change)
+            gathering.x = x + (change if index == 0 else company.take(weight)[..., None] * change)
             if rehearsal is not None:
                 record.relative.append(company.spread(update.relative))
                 if index == 0:
-                    record.first = h.detach()
+                    record.first = gathering.x.detach()
                     record.entropy = self._entropy(queries, kv, visibility, rehearsal.watched_rows)
             p = None
             if asked and index < self.depth.max_passes - 1:
@@ -180,7 +179,8 @@ class AdaptiveLayer(Compacting):
                 previous = update
             if self._settle(ledger, effort, p, forced):
                 break
-        return h, record.trace(ledger), (sum(record.losses[1:], record.losses[0]) if record.losses else None)
+        aux = sum(record.losses[1:], record.losses[0]) if record.losses else None
+        return gathering.everyone(), record.trace(ledger), aux
 
     @property
     def _by_batch(self) -> bool:
@@ -192,26 +192,29 @@ class AdaptiveLayer(Compacting):
             return self.gate is not None and self.depth.weight == "survival"
         return not forced or (effort.training is not None and self.gate is not None)
 
-    def _assemble(
+    def _narrow(
         self,
+        gathering: Gathering,
         ledger: Ledger,
-        company: Everyone | Packed,
         alive: int,
         widest: int,
         visibility: Visibility,
         previous: Update | None,
-    ) -> Everyone | Packed:
-        """Those who are left, packed where that is faster; who were packed once stay packed."""
+    ) -> None:
+        """Go on with those who are left alone, where that is faster; who were packed once stay packed."""
         if self.execution == "masked" or self.depth.kv != "first":
-            return company
-        if self.execution == "auto" and isinstance(company, Everyone):
+            return
+        company = gathering.company
+        if isinstance(company, Packed):
+            if len(company.tokens) == alive:
+                return
+        elif self.execution == "auto":
             width = self.attention.out.in_features
             if not pays((alive, widest), visibility, len(ledger.alive), width, self._row_flops):
-                return company
-        packed = Packed(ledger.alive, alive, widest, visibility)
+                return
+        index = gathering.narrow(Packed(ledger.alive, alive, widest, visibility))
         if previous is not None:
-            previous.narrow(packed.among(company))
-        return packed
+            previous.narrow(index)
 
     def _settle(self, ledger: Ledger, effort: Effort, p: Tensor | None, forced: bool) -> bool:
         """Let those go who are done; whether the batch ends here, which by the token rule it never does.

@@ -18,8 +18,10 @@ from ourospec.errors import ConfigError
 
 QUERY_BLOCK = 128
 """Queries that attention by matrix products takes at a time."""
-PACKED_BLOCK = 32
-"""The same of packed queries, which lie further apart: fewer of them share the keys that they need."""
+PACKED_BLOCK = 256
+"""The same of packed queries; of so many at least, a slice of the keys is worth its copy."""
+KEY_BLOCK = 64
+"""Keys are taken in multiples of this: rows of odd lengths make slow sums and exponentials."""
 
 
 @dataclass
@@ -158,4 +160,5 @@ class PackedVisibility(Visibility):
         starts = range(0, self.length, PACKED_BLOCK)
         ends = torch.stack([positions[:, start : start + PACKED_BLOCK].max() for start in starts]).tolist()
         for start, end in zip(starts, ends, strict=True):
-            yield slice(start, min(start + PACKED_BLOCK, self.length)), slice(0, end + 1)
+            seen = min(self.keys, -(-(end + 1) // KEY_BLOCK) * KEY_BLOCK)
+            yield slice(start, min(start + PACKED_BLOCK, self.length)), slice(0, seen)
