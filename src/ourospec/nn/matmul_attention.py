@@ -62,13 +62,20 @@ class _MatmulAttention(torch.autograd.Function):
     def backward(ctx, *grads: Tensor):
         q, k, v, *kept = ctx.saved_tensors
         grad = _rows(grads[0])
-        grad_q, grad_k, grad_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
-        for (part, seen), weights in zip(ctx.blocks, kept, strict=True):
+        grad_q, grad_k, grad_v = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
+        # The last block sees most keys: it writes where the others add, and nothing but what it leaves is zeroed.
+        first = True
+        for (part, seen), weights in reversed(list(zip(ctx.blocks, kept, strict=True))):
             grad_weights = torch.bmm(grad[:, part], v[:, seen].transpose(1, 2))
             grad_scores = torch.ops.aten._softmax_backward_data(grad_weights, weights, -1, weights.dtype)
             grad_q[:, part] = torch.bmm(grad_scores, k[:, seen])
-            grad_k[:, seen].baddbmm_(grad_scores.transpose(1, 2), q[:, part])
-            grad_v[:, seen].baddbmm_(weights.transpose(1, 2), grad[:, part])
+            pairs = ((grad_k, grad_scores, q), (grad_v, weights, grad))
+            for total, left, right in pairs:
+                here = total[:, seen]
+                here.baddbmm_(left.transpose(1, 2), right[:, part], beta=0 if first else 1)
+                if first and here.shape != total.shape:
+                    total[:, here.shape[1] :] = 0
+            first = False
         grad_q.mul_(ctx.scale)
         backs = (x.unflatten(0, ctx.layout).transpose(0, 1) for x in (grad_q, grad_k, grad_v))
         return (*backs, None, None)
