@@ -2,11 +2,12 @@
 
 import json
 import math
+import time
 
 import pytest
 
 from ourospec.cli.generate import Printer
-from ourospec.cli.output import flop, print_json, print_section
+from ourospec.cli.output import flop, print_json, print_section, told_if_slow
 from ourospec.cli.program import as_typed
 from ourospec.serve.text import Piece
 from ourospec.telemetry.depth_bands import BANDS, band_colour
@@ -63,3 +64,12 @@ def test_a_terminal_does_not_obey_what_the_model_writes(capsys):
     assert capsys.readouterr().out == "\033[90mgo ␛[3J\033[0m␛[2J\n"
     Printer("", depth=False, colours=False).piece(Piece(5, "\033[2J", (1,)))
     assert capsys.readouterr().out == "\033[2J"
+
+
+def test_what_takes_long_says_so_and_what_does_not_is_silent(capsys):
+    with told_if_slow("still at it", seconds=0.01):
+        time.sleep(0.3)
+    with told_if_slow("too early", seconds=30.0):
+        pass
+    said = capsys.readouterr()
+    assert said.err == "still at it\n" and said.out == ""

@@ -104,6 +104,10 @@ def main(arguments: list[str]) -> None:
     }
     prompts = None if options.prompts_file is None else read_prompts(options)
     loaded = load_run(options.run)
+    with told_if_slow(
+        "Compiling the decoding step for this machine; that is done once and takes some ten seconds."
+    ):
+        loaded.stepper(options.weights)
     if prompts is None:
         _one(loaded, options, settings)
     else:

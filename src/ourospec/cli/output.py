@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -47,6 +48,18 @@ def print_table(rows: Sequence[Sequence[str]]) -> None:
     for row in rows:
         print("  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
     print()
+
+
+@contextlib.contextmanager
+def told_if_slow(text: str, seconds: float = 2.0) -> Iterator[None]:
+    """Say on stderr what is going on, once it has taken so long."""
+    timer = threading.Timer(seconds, print, (text,), {"file": sys.stderr, "flush": True})
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 @contextlib.contextmanager
