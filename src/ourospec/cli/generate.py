@@ -19,7 +19,7 @@ from ourospec.cli.options import (
     chosen_depth,
     parse_options,
 )
-from ourospec.cli.output import flop, print_json
+from ourospec.cli.output import flop, print_json, told_if_slow
 from ourospec.errors import ConfigError, DataError
 from ourospec.telemetry.depth_bands import band_colour, legend
 from ourospec.telemetry.plain_text import visible
