@@ -135,7 +135,17 @@ def test_the_global_generators_are_neither_read_nor_moved(
         return generate(model, vocabulary, "x", policy=policy, max_new_tokens=12, sampling=WARM).tokens
 
     # The type checks of the tests draw bits from Python's generator themselves, so its state says nothing.
-    for name in ("random", "randint", "randrange", "choice", "choices", "sample", "shuffle", "uniform", "gauss"):
+    for name in (
+        "random",
+        "randint",
+        "randrange",
+        "choice",
+        "choices",
+        "sample",
+        "shuffle",
+        "uniform",
+        "gauss",
+    ):
         monkeypatch.setattr(random, name, lambda *_: pytest.fail("Python's generator was asked"))
     before = (torch.get_rng_state(), np.random.get_state()[1].copy())
     first = sample()
