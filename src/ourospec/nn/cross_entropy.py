@@ -88,7 +88,17 @@ def token_divergence(
     return divergence, differ
 
 
-class _LinearCrossEntropy(torch.autograd.Function):
+class _TakenForward(torch.autograd.Function):
+    """A loss of states and weight, its first inputs, whose forward pass has taken their gradients already."""
+
+    @staticmethod
+    def backward(ctx, *grads: Tensor):
+        grad_states, grad_weight = ctx.saved_tensors
+        scale, others = grads[0], len(ctx.needs_input_grad) - 2
+        return (grad_states * scale).to(ctx.states_dtype), grad_weight * scale, *[None] * others
+
+
+class _LinearCrossEntropy(_TakenForward):
     @staticmethod
     def forward(ctx, states: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
         x, w = _as_computed(states, weight)
@@ -110,14 +120,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
         ctx.states_dtype = states.dtype
         return total
 
-    @staticmethod
-    def backward(ctx, *grads: Tensor):
-        grad_states, grad_weight = ctx.saved_tensors
-        scale = grads[0]
-        return (grad_states * scale).to(ctx.states_dtype), grad_weight * scale, None
 
-
-class _LinearDivergence(torch.autograd.Function):
+class _LinearDivergence(_TakenForward):
     @staticmethod
     def forward(ctx, states: Tensor, weight: Tensor, wanted_states: Tensor, wanted_weight: Tensor) -> Tensor:
         (x, w), (y, v) = _as_computed(states, weight), _as_computed(wanted_states, wanted_weight)
@@ -135,12 +139,6 @@ class _LinearDivergence(torch.autograd.Function):
         ctx.save_for_backward(grad_states, grad_weight)
         ctx.states_dtype = states.dtype
         return total
-
-    @staticmethod
-    def backward(ctx, *grads: Tensor):
-        grad_states, grad_weight = ctx.saved_tensors
-        scale = grads[0]
-        return (grad_states * scale).to(ctx.states_dtype), grad_weight * scale, None, None
 
 
 def _as_computed(states: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
