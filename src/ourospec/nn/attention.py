@@ -82,14 +82,14 @@ class Attention(nn.Module):
     ) -> tuple[Float[Tensor, "B H T d"], KeyValues]:
         """Queries, and the keys and values of the same positions."""
         joint = self.qkv(x).unflatten(-1, (-1, self.head_dim))
-        turned, values = self.rotary(joint, self.heads + self.kv_heads, visibility.positions, visibility.keys)
+        turned, values = self.rotary(joint, self.heads + self.kv_heads, visibility.places, visibility.keys)
         queries, keys = turned.split((self.heads, self.kv_heads), dim=1)
         return queries, KeyValues(keys, values)
 
     def query(self, x: Float[Tensor, "B T D"], visibility: Visibility) -> Float[Tensor, "B H T d"]:
         """Queries alone."""
         q = F.linear(x, self.qkv.weight[: self.heads * self.head_dim]).unflatten(-1, (-1, self.head_dim))
-        return self.rotary(q, self.heads, visibility.positions, visibility.keys)[0]
+        return self.rotary(q, self.heads, visibility.places, visibility.keys)[0]
 
     def attend(
         self, queries: Float[Tensor, "B H T d"], kv: KeyValues, visibility: Visibility

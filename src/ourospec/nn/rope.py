@@ -40,7 +40,7 @@ class Rotary(nn.Module):
         return known
 
     def forward(
-        self, x: Float[Tensor, "B T N d"], turned: int, positions: Int[Tensor, "*rows T"], end: int
+        self, x: Float[Tensor, "B T N d"], turned: int, positions: slice | Int[Tensor, "*rows T"], end: int
     ) -> tuple[Float[Tensor, "B turned T d"], Float[Tensor, "B rest T d"]]:
         """The first `turned` heads turned and the others as they are, both with heads before positions.
 

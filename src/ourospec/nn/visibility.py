@@ -60,6 +60,11 @@ class Visibility:
             return self.past + steps
         return torch.tensor(self.past, device=self.device)[:, None] + steps
 
+    @property
+    def places(self) -> slice | Tensor:
+        """The positions as an index into a table of them: a slice, which copies nothing, where the rows are alike."""
+        return slice(self.past, self.past + self.length) if isinstance(self.past, int) else self.positions
+
     def first_rows(self, rows: int) -> Visibility:
         """The same of the first rows of the batch."""
         documents = self.documents[:rows] if self.documents is not None else None
@@ -134,6 +139,11 @@ class PackedVisibility(Visibility):
             if positions.dim() == 1
             else positions.flatten()[self.tokens]
         )
+
+    @property
+    def places(self) -> Tensor:
+        """The positions as an index into a table of them."""
+        return self.positions
 
     def is_plain_causal(self, window: int) -> bool:
         """Never: the queries have gaps."""
