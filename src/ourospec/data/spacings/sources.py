@@ -1,0 +1,52 @@
+"""From a source to heights: zeros, tables, and the nulls on an axis of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from ourospec.data.spacings.config import (
+    GueSource,
+    PhaseRandomisedSource,
+    ShuffledSource,
+    TableSource,
+    WignerSource,
+    ZerosSource,
+)
+from ourospec.data.spacings.unfolding import heights_of, unfold, unfolded
+
+FIRST_ZERO = 14.134725141734695
+"""Where the axis of a null begins that has no heights of its own."""
+
+AnySource = ZerosSource | TableSource | GueSource | WignerSource | ShuffledSource | PhaseRandomisedSource
+
+
+def read_source(source: AnySource, tell: Callable[[str], None]) -> np.ndarray:
+    """[n + 1] float64 heights, rising.
+
+    Raises:
+        DataError: a table that is none of zeros.
+        ResourceError: the cache cannot be written.
+    """
+    from ourospec.data.spacings import nulls  # pyright: ignore[reportAttributeAccessIssue]
+    from ourospec.data.zeros import open_zeros, read_table  # pyright: ignore[reportMissingImports]
+
+    if isinstance(source, ZerosSource):
+        return open_zeros(source.count, source.start, tell=tell)
+    if isinstance(source, TableSource):
+        return read_table(Path(source.path))
+    if isinstance(source, GueSource | WignerSource):
+        tell(f"drawing {source.describe()}")
+        draw = nulls.gue_spacings if isinstance(source, GueSource) else nulls.wigner_spacings
+        return _on_axis(draw(source.count, source.seed), FIRST_ZERO)
+    heights = read_source(source.of, tell)
+    change = nulls.shuffled if isinstance(source, ShuffledSource) else nulls.phase_randomised
+    return _on_axis(change(unfold(heights), source.seed), float(heights[0]))
+
+
+def _on_axis(spacings: np.ndarray, first: float) -> np.ndarray:
+    """Heights whose unfolding gives these spacings."""
+    positions = unfolded(np.array([first]))[0] + np.concatenate([[0.0], np.cumsum(spacings)])
+    return heights_of(positions)
