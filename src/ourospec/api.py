@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ourospec.contracts import Event, Observer
+from ourospec.contracts import Event, Fitted, Observer
 from ourospec.data.tokenizers import load_tokenizer
 from ourospec.device import DeviceName, choose_device
 from ourospec.errors import ConfigError
@@ -29,7 +29,7 @@ from ourospec.train.loop import Finish, fit
 from ourospec.train.recipe_file import refuse_other_recipe
 from ourospec.train.weights import load_weights
 
-__all__ = ["LoadedModel", "Score", "Trace", "load", "presets", "train"]
+__all__ = ["LoadedModel", "Score", "Trace", "load", "open_fitted", "presets", "train"]
 
 
 def presets() -> dict[str, Callable[[], Recipe]]:
@@ -106,16 +106,38 @@ class _Paperwork:
 
 
 def load(run_dir: str | Path, *, device: DeviceName = "auto") -> LoadedModel:
-    """The newest whole checkpoint of a run, ready for use.
+    """The newest whole checkpoint of a language model's run, ready for use.
+
+    Raises:
+        ConfigError: there is no run at that path, its recipe cannot be read, or it does not read text.
+        ResourceError: it has no whole checkpoint.
+    """
+    recipe, run = _recipe_of(run_dir)
+    if not isinstance(recipe, TextRecipe):
+        raise ConfigError(
+            f"{run.path} holds a {recipe.family}, which does not read text.",
+            "Measure it with: ouro evaluate RUN. In Python: ourospec.api.open_fitted(run)",
+        )
+    return _load_text(recipe, run, device)
+
+
+def open_fitted(run_dir: str | Path, *, device: DeviceName = "auto") -> LoadedModel | Fitted:
+    """As `load`, for a run of any family.
 
     Raises:
         ConfigError: there is no run at that path, or its recipe cannot be read.
         ResourceError: it has no whole checkpoint.
     """
+    recipe, run = _recipe_of(run_dir)
+    return _load_text(recipe, run, device) if isinstance(recipe, TextRecipe) else recipe.open(run, device)
+
+
+def _recipe_of(run_dir: str | Path) -> tuple[Recipe, RunDirectory]:
     run = open_run(run_dir)
-    recipe = read_recipe(run.recipe)
-    if not isinstance(recipe, TextRecipe):
-        raise ConfigError(f"{run.path} holds a {recipe.family}, which does not read text.")
+    return read_recipe(run.recipe), run
+
+
+def _load_text(recipe: TextRecipe, run: RunDirectory, device: DeviceName) -> LoadedModel:
     policy = choose_device(device, recipe.train.precision)
     weights, origin = load_weights(run)
     tokenizer = load_tokenizer(run.tokenizer)

@@ -121,6 +121,18 @@ class Measure(Protocol):
     def __call__(self, model: Any) -> Mapping[str, Any]: ...
 
 
+class Fitted(Protocol):
+    """A trained run in use that reads something else than text: what every verb may ask of it."""
+
+    def evaluate(self, *, tell: Callable[[str], None] | None = None) -> Mapping[str, Any]:
+        """Figures on held-out data, JSON-ready: `loss` in nats per target, `loss_se`, and others by their names."""
+        ...
+
+    def rows(self, figures: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
+        """The figures of `evaluate` as names and values for a person."""
+        ...
+
+
 class Effort(NamedTuple):
     """How long a model may think, for one call. `None` leaves a setting as it was trained."""
 

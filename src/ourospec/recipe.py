@@ -12,11 +12,11 @@ from pydantic import Field
 from torch import nn
 
 from ourospec.config import Config
-from ourospec.contracts import Observer, Probe
+from ourospec.contracts import Fitted, Observer, Probe
 from ourospec.data.stream import TokenStream
 from ourospec.data.text import TextData, TextDataset, open_text
 from ourospec.data.tokenizers import Tokenizer
-from ourospec.device import DevicePolicy, choose_device
+from ourospec.device import DeviceName, DevicePolicy, choose_device
 from ourospec.errors import ConfigError
 from ourospec.measure.likelihood import heldout_probe
 from ourospec.nn.next_token import NextToken
@@ -64,6 +64,14 @@ class Recipe(Config):
 
     def assemble(self, run: RunDirectory, observers: Sequence[Observer], tell: Tell = None) -> Job:
         """Everything the trainer needs to run this in that directory; `tell` hears what is being prepared."""
+        raise NotImplementedError
+
+    def open(self, run: RunDirectory, device: DeviceName = "auto") -> Fitted:
+        """The newest whole checkpoint of a run of this recipe, ready for use; api.load's way in.
+
+        Raises:
+            ResourceError: it has no whole checkpoint.
+        """
         raise NotImplementedError
 
 
@@ -120,25 +128,6 @@ class TextRecipe(Recipe):
             Probe("eval", settings.eval_every, evaluation),
             Probe("sample", settings.sample_every, sampling),
         ]
-
-
-def vocabulary_rows(asked: int, tokenizer: Tokenizer) -> int:
-    """Rows of embedding and head: as many as asked for, or as the tokenizer has tokens where 0 is.
-
-    Raises:
-        ConfigError: fewer rows than tokens.
-    """
-    if 0 < asked < tokenizer.vocab_size:
-        raise ConfigError(
-            f"model.vocab_size is {asked}, but the tokenizer has {tokenizer.vocab_size} tokens.",
-            f"Set --model.vocab-size 0 (as many as tokens) or at least {tokenizer.vocab_size}.",
-        )
-    return asked or tokenizer.vocab_size
-
-
-def token_pieces(tokenizer: Tokenizer) -> list[bytes]:
-    """The bytes of every token, for embeddings that are made of them."""
-    return [tokenizer.token_bytes(token) for token in range(tokenizer.vocab_size)]
 
 
 def read_recipe(path: Path) -> Recipe:

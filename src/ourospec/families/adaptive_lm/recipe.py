@@ -10,8 +10,9 @@ from torch import nn
 from ourospec.data.tokenizers import Tokenizer
 from ourospec.families.adaptive_lm.model import AdaptiveConfig, AdaptiveLM
 from ourospec.families.adaptive_lm.objective import AdaptiveObjective, DepthObjective
+from ourospec.families.vocabulary import token_pieces, vocabulary_rows
 from ourospec.nn.next_token import NextToken
-from ourospec.recipe import TextRecipe, token_pieces, vocabulary_rows
+from ourospec.recipe import TextRecipe
 
 
 class AdaptiveRecipe(TextRecipe):

@@ -8,8 +8,9 @@ from torch import nn
 
 from ourospec.data.tokenizers import Tokenizer
 from ourospec.families.dense_lm.model import DenseConfig, DenseLM
+from ourospec.families.vocabulary import token_pieces, vocabulary_rows
 from ourospec.nn.next_token import NextToken
-from ourospec.recipe import TextRecipe, token_pieces, vocabulary_rows
+from ourospec.recipe import TextRecipe
 
 
 class DenseRecipe(TextRecipe):
