@@ -92,14 +92,34 @@ def test_targets_are_spread_evenly_and_blocks_do_not_cross_series(opened):
     assert counts.max() - counts.min() <= 1
 
 
-def test_all_positions_when_fewer_than_asked(opened):
+def test_all_positions_behind_the_reserve_when_fewer_than_asked(opened):
     dataset, _ = opened(4_000)
     held = dataset.heldout[0]
     targets = frozen_targets(dataset.heldout, context=10, most=10**6)
-    np.testing.assert_array_equal(targets.target, held.spacings[10:])
+    np.testing.assert_array_equal(targets.target, held.spacings[64:])
 
 
 def test_a_context_longer_than_any_stretch_is_refused(opened):
     dataset, _ = opened(4_000)
     with pytest.raises(DataError, match="No held-out stretch"):
         frozen_targets(dataset.heldout, context=5_000)
+
+
+def test_a_longer_look_back_ends_in_the_same_past(opened):
+    dataset, _ = opened(40_000, split="interleaved", block=1_000)
+    targets = frozen_targets(dataset.heldout, context=100, most=50)
+    past, heights = targets.looking_back(200, slice(10, 20))
+    np.testing.assert_allclose(past[:, -100:], targets.past[10:20], rtol=1e-6)
+    np.testing.assert_array_equal(heights[:, -101:], targets.past_heights[10:20])
+    assert (
+        heights.shape == (10, 201) and np.diff(heights, axis=1).max() < 10 * np.diff(heights, axis=1).mean()
+    )
+    np.testing.assert_array_equal(targets.looking_back(7)[0], targets.past[:, -7:])
+    with pytest.raises(DataError, match="251 spacings"):
+        targets.looking_back(251)
+
+
+def test_up_to_the_reserve_targets_do_not_depend_on_the_context(opened):
+    dataset, _ = opened(40_000, split="interleaved", block=1_000)
+    short, long = (frozen_targets(dataset.heldout, context=context) for context in (10, 250))
+    np.testing.assert_array_equal(short.target, long.target)

@@ -11,6 +11,7 @@ from ourospec.data.spacings.config import (
     ZerosSource,
 )
 from ourospec.data.spacings.dataset import Series, SpacingDataset, open_spacings
+from ourospec.data.spacings.stream import SpacingBatch, SpacingStream
 from ourospec.data.spacings.targets import CONTEXT, Targets, frozen_targets
 from ourospec.data.spacings.unfolding import heights_of, unfold, unfolded
 
@@ -20,9 +21,11 @@ __all__ = [
     "PhaseRandomisedSource",
     "Series",
     "ShuffledSource",
+    "SpacingBatch",
     "SpacingData",
     "SpacingDataset",
     "SpacingSource",
+    "SpacingStream",
     "TableSource",
     "Targets",
     "WignerSource",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ourospec.data.spacings import nulls
 from ourospec.data.spacings.config import (
     GueSource,
     PhaseRandomisedSource,
@@ -30,8 +31,7 @@ def read_source(source: AnySource, tell: Callable[[str], None]) -> np.ndarray:
         DataError: a table that is none of zeros.
         ResourceError: the cache cannot be written.
     """
-    from ourospec.data.spacings import nulls  # pyright: ignore[reportAttributeAccessIssue]
-    from ourospec.data.zeros import open_zeros, read_table  # pyright: ignore[reportMissingImports]
+    from ourospec.data.zeros import open_zeros, read_table  # pyright: ignore[reportAttributeAccessIssue]
 
     if isinstance(source, ZerosSource):
         return open_zeros(source.count, source.start, tell=tell)
