@@ -1,4 +1,4 @@
-"""The cache of prepared text: folders that are written once, whole, and verified when they are opened."""
+"""The cache of prepared text and of zeros: folders written once, whole, and verified when they are opened."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _damaged(folder: Path, what: str) -> DataError:
     return DataError(
-        f"Prepared text in the cache is not as it was written: {what}.",
+        f"What the cache holds is not as it was written: {what}.",
         f"Remove it, and the next run prepares it again: rm -r '{folder}'",
     )
 
