@@ -21,8 +21,10 @@ VERBS = {
     "plan": "say what a preset would cost here, without training it",
     "report": "write a run's report.html anew",
     "plot": "write the plots of a run's report as pictures",
+    "compare": "compare models of spacings with laws and predictors that need no network",
     "claim": "put a claim about models to the test: arms, seeds, leak tests, statistics",
     "diagnose": "say what is wrong with a run, since when, and which command to try",
+    "zeros": "compute zeros of the zeta function, or check a table of them",
     "doctor": "say what this machine has, what is fast on it and what is missing",
 }
 """Verb -> one line of help. Each is a module of this package with `main(arguments) -> None`."""
