@@ -51,7 +51,8 @@ eval        split; loss, perplexity, bits_per_byte, mean_passes, flops_per_token
 sample      samples (a list of {prompt, text, pieces: [str], passes: [mean over layers, one a piece]})
 checkpoint  path, bytes, seconds (spent saving)
 warning     message
-end         status (complete, interrupted, diverged, failed), seconds
+end         status (complete, interrupted, diverged, failed), seconds; stopped_early (why a complete run ended before
+            its last step, in words)
 
 A new optional field leaves the version as it is; a field that is gone or means something else raises it.
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -51,6 +52,8 @@ class Job:
     seed: int
     """Of the global generators at the first step."""
     policy: DevicePolicy
+    patience: int = 0
+    """Optimiser steps without a better held-out loss after which the run ends before its time; 0: never."""
     about: Mapping[str, Any] = field(default_factory=dict)
     """Further facts for the start event: what the data is, say."""
     keep: Callable[[], None] = lambda: None
@@ -94,7 +97,7 @@ def fit(job: Job) -> Finish:
             found = store.newest()
             if found is None:
                 _refuse_lost_checkpoints(job.run)
-            elif found.manifest.step == job.train.steps and (ended := _read_end(job.run)):
+            elif (ended := _read_end(job.run)) and found.manifest.step == ended.step:
                 return ended
             with StopRequest(job.run) as stop:
                 return _Training(job, audience, store, stop).run(found)
@@ -136,7 +139,8 @@ class _Training:
             raise self._stopped_at_once() from None
         finally:
             seconds = self.state.seconds
-            self.audience.emit("end", self.state.step, {"status": status, "seconds": seconds})
+            early = {"stopped_early": self._patience_words()} if self._out_of_patience() else {}
+            self.audience.emit("end", self.state.step, {"status": status, "seconds": seconds, **early})
         with explained("Marking the run as complete", self.job.run.checkpoints):
             ended = json.dumps({"step": self.state.step, "seconds": seconds})
             replace_file(self.job.run.checkpoints / COMPLETE, ended + "\n")
@@ -203,13 +207,24 @@ class _Training:
         if state.step > 0:
             # A checkpoint is taken before the probes of its step, so they are still to be run.
             self._measure()
-        while state.step < settings.steps:
+        while state.step < settings.steps and not self._out_of_patience():
             self._one_step()
             last = state.step == settings.steps
             if last or state.step % settings.save_every == 0:
                 self._save()
             self._stop_if_asked()
             self._measure()
+        if self.saved_step != state.step:
+            self._save()
+
+    def _out_of_patience(self) -> bool:
+        """Whether the held-out loss has not become better for so long that the run ends before its time."""
+        patience, state = self.job.patience, self.state
+        return 0 < patience <= state.step - state.best_step and math.isfinite(state.best_loss)
+
+    def _patience_words(self) -> str:
+        state = self.state
+        return f"no held-out loss below {state.best_loss:.4f} nats since step {state.best_step}"
 
     def _one_step(self) -> None:
         job, state = self.job, self.state
@@ -255,13 +270,15 @@ class _Training:
     def _measure(self) -> None:
         """Run the probes that are due at this step; all of them at the last."""
         state = self.state
-        last = state.step == self.job.train.steps
         for probe in self.job.probes:
+            last = state.step == self.job.train.steps or self._out_of_patience()
             if last or (probe.every and state.step % probe.every == 0):
                 # A probe's batches are shaped unlike training's; what these left cached is in its way.
                 self.job.policy.clear_cache()
                 with undisturbed(), torch.no_grad(), self._as_kept():
                     data = probe.run(state.model, Clock(state.step, self.job.train.steps))
+                if probe.kind == "eval" and data.get("loss", math.inf) < state.best_loss:
+                    state.best_loss, state.best_step = float(data["loss"]), state.step
                 self.audience.emit(probe.kind, state.step, data)
                 self._stop_if_asked(unless_done=probe is self.job.probes[-1])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,9 +18,12 @@ from ourospec.data.spacings.config import (
     ZerosSource,
 )
 from ourospec.data.spacings.unfolding import heights_of, unfold, unfolded
+from ourospec.data.zeros import open_zeros, read_table
 
 FIRST_ZERO = 14.134725141734695
 """Where the axis of a null begins that has no heights of its own."""
+PAUSE = 2.0
+"""Seconds between two words of progress."""
 
 AnySource = ZerosSource | TableSource | GueSource | WignerSource | ShuffledSource | PhaseRandomisedSource
 
@@ -31,10 +35,8 @@ def read_source(source: AnySource, tell: Callable[[str], None]) -> np.ndarray:
         DataError: a table that is none of zeros.
         ResourceError: the cache cannot be written.
     """
-    from ourospec.data.zeros import open_zeros, read_table  # pyright: ignore[reportAttributeAccessIssue]
-
     if isinstance(source, ZerosSource):
-        return open_zeros(source.count, source.start, tell=tell)
+        return open_zeros(source.count, source.start, tell=_now_and_then(tell))
     if isinstance(source, TableSource):
         return read_table(Path(source.path))
     if isinstance(source, GueSource | WignerSource):
@@ -44,6 +46,19 @@ def read_source(source: AnySource, tell: Callable[[str], None]) -> np.ndarray:
     heights = read_source(source.of, tell)
     change = nulls.shuffled if isinstance(source, ShuffledSource) else nulls.phase_randomised
     return _on_axis(change(unfold(heights), source.seed), float(heights[0]))
+
+
+def _now_and_then(tell: Callable[[str], None]) -> Callable[[str], None]:
+    """Passes on what is told every few seconds: progress is told many times a second."""
+    last = time.monotonic()
+
+    def say(what: str) -> None:
+        nonlocal last
+        if time.monotonic() - last > PAUSE:
+            last = time.monotonic()
+            tell(f"computing zeros, once: {what}")
+
+    return say
 
 
 def _on_axis(spacings: np.ndarray, first: float) -> np.ndarray:

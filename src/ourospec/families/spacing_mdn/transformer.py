@@ -5,15 +5,19 @@ Letters: B rows, T spacings of the past, M registers, S = T + M positions, D wid
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, NamedTuple
+from collections.abc import Sequence
+from typing import Annotated, Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
 from ourospec.config import Config
+from ourospec.data.spacings import Series
 from ourospec.errors import ConfigError
+from ourospec.families.spacing_mdn.densities import Densities
 from ourospec.families.spacing_mdn.proxies import ProxyReadout, ProxyTask
 from ourospec.families.spacing_mdn.registers import (
     Ablation,
@@ -58,17 +62,6 @@ class TransformerConfig(Config):
     """What is read of each spacing: itself; and ln(t/2π) at its upper zero; or and the gap before unfolding."""
     registers: RegisterConfig = NoRegisters()
     """Memory, and where it stands."""
-
-
-class Densities(NamedTuple):
-    """What one forward pass says."""
-
-    last: MixtureTensors
-    """[B, K] of the spacing after the past."""
-    each: MixtureTensors | None
-    """[B, T, K] of the spacing after each of the past's; None where the model was not asked for it."""
-    slots: Tensor | None = None
-    """[B, M, D] final states of registers that have read the spacings."""
 
 
 class Block(nn.Module):
@@ -117,10 +110,22 @@ class SpacingTransformer(nn.Module):
         """Learned positions start small."""
         nn.init.normal_(self.positions, std=0.02)
 
-    @property
-    def target_everywhere(self) -> bool:
-        """Whether every spacing is a target in training (E0 to E2), or only the one after the window (E3, E4)."""
-        return self.readout is None
+    def targets_per_row(self, window: int) -> int:
+        """In training: every spacing (E0 to E2), or only the one after the window (E3, E4)."""
+        return window if self.readout is None else 1
+
+    @torch.no_grad()
+    def prepare(self, train: Sequence[Series], windows: Sequence[Series]) -> None:
+        """Take from some training windows what the auxiliary task is standardised by."""
+        del train
+        place = self.config.registers
+        if (
+            self.proxies is not None
+            and isinstance(place, PostfixRegisters)
+            and isinstance(place.task, ProxyTask)
+        ):
+            past = np.stack([window.spacings[:-1] for window in windows])
+            self.proxies.calibrate(torch.from_numpy(past.astype(np.float32)), place.task)
 
     def forward(
         self,

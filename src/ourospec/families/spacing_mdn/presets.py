@@ -1,0 +1,137 @@
+"""Presets of spacing_mdn. Each docstring's first line is what `ouro presets` prints."""
+
+from __future__ import annotations
+
+from ourospec.data.spacings import SpacingData, ZerosSource
+from ourospec.families.spacing_mdn.proxies import ProxyTask
+from ourospec.families.spacing_mdn.recipe import SpacingRecipe
+from ourospec.families.spacing_mdn.registers import (
+    NoRegisters,
+    PostfixRegisters,
+    PrefixRegisters,
+    RegisterConfig,
+)
+from ourospec.families.spacing_mdn.tones import TonesConfig
+from ourospec.families.spacing_mdn.transformer import TransformerConfig
+from ourospec.optim.config import OptimConfig
+from ourospec.train.config import TrainConfig
+
+E3_REGISTERS = PostfixRegisters()
+E4_REGISTERS = PostfixRegisters(ids="permute_per_batch", task=ProxyTask())
+PATIENCE = 800
+"""Of E4, in optimiser steps, as the document writes it."""
+
+
+def smoke() -> SpacingRecipe:
+    """Seconds: a few steps on the first 6,000 zeros, to see that everything works."""
+    return SpacingRecipe(
+        name="smoke",
+        data=SpacingData(source=ZerosSource(count=6_000)),
+        train=TrainConfig(
+            steps=20,
+            batch_size=8,
+            micro_batch_size=4,
+            window=64,
+            eval_every=10,
+            eval_tokens=500,
+            sample_every=0,
+            save_every=10,
+        ),
+        optim=OptimConfig(lr=3e-3),
+        model=TransformerConfig(
+            width=32,
+            layers=2,
+            heads=4,
+            mlp_hidden=64,
+            context=64,
+            registers=PostfixRegisters(dense_weight=1.0),
+        ),
+    )
+
+
+def smoke_tones() -> SpacingRecipe:
+    """Seconds: as smoke, with the model that follows tones."""
+    return SpacingRecipe(
+        name="smoke_tones",
+        data=SpacingData(source=ZerosSource(count=6_000)),
+        train=TrainConfig(
+            steps=20,
+            batch_size=4,
+            micro_batch_size=2,
+            window=160,
+            eval_every=10,
+            eval_tokens=500,
+            sample_every=0,
+            save_every=10,
+        ),
+        optim=OptimConfig(lr=3e-3),
+        model=TonesConfig(tones=8, highest=3.0, windows=(32, 128), lags=8, width=32, layers=2),
+    )
+
+
+def _everywhere(name: str, registers: RegisterConfig, seed: int = 0) -> SpacingRecipe:
+    """E0 to E2: a target at every spacing of a window."""
+    return SpacingRecipe(
+        name=name,
+        seed=seed,
+        train=TrainConfig(
+            steps=15_000,
+            batch_size=256,
+            micro_batch_size=64,
+            window=255,
+            eval_every=200,
+            eval_tokens=5_000,
+            sample_every=0,
+            save_every=200,
+        ),
+        optim=OptimConfig(lr=3e-4, final_lr_fraction=1 / 30, warmup_fraction=0.1, weight_decay=0.01),
+        model=TransformerConfig(registers=registers),
+    )
+
+
+def _behind(name: str, registers: RegisterConfig, patience: int = 0) -> SpacingRecipe:
+    """E3 and E4: one target behind the window."""
+    return SpacingRecipe(
+        name=name,
+        train=TrainConfig(
+            steps=10_000,
+            batch_size=512,
+            micro_batch_size=64,
+            window=256,
+            eval_every=100,
+            eval_tokens=5_000,
+            sample_every=0,
+            save_every=200,
+        ),
+        patience=patience,
+        optim=OptimConfig(lr=3e-4, final_lr_fraction=1 / 30, warmup_fraction=0.0, weight_decay=0.1),
+        model=TransformerConfig(registers=registers),
+    )
+
+
+def e0() -> SpacingRecipe:
+    """The document's E0: a GPT over 255 spacings, 4.8 M parameters, no memory. For a GPU."""
+    return _everywhere("e0", NoRegisters())
+
+
+def e1() -> SpacingRecipe:
+    """The document's E1: E0 with eight registers before the spacings. For a GPU."""
+    return _everywhere("e1", PrefixRegisters())
+
+
+def e2() -> SpacingRecipe:
+    """The document's E2: E1 again, with another seed. For a GPU."""
+    return _everywhere("e2", PrefixRegisters(), seed=1)
+
+
+def e3() -> SpacingRecipe:
+    """The document's E3: registers behind 256 spacings, and the prediction read from them alone. For a GPU."""
+    return _behind("e3", E3_REGISTERS)
+
+
+def e4() -> SpacingRecipe:
+    """The document's E4: E3 with identities permuted, the auxiliary task and early stopping. For a GPU."""
+    return _behind("e4", E4_REGISTERS, PATIENCE)
+
+
+PRESETS = {f"spacing_mdn/{preset.__name__}": preset for preset in (smoke, smoke_tones, e0, e1, e2, e3, e4)}
