@@ -52,7 +52,7 @@ def compute_zeros(
     """Heights of the zeros ½ + iγ number start to start + count − 1: float64 [count], rising.
 
     Computed now and kept nowhere; `open_zeros` keeps them. The absolute error is that of rounding γ to float64
-    (1.2e-10 at a million) plus about 1e-11.
+    (5.8e-11 at a million) plus about 1e-11, 3e-11 in the closest pairs.
 
     Args:
         start: 1 is the zero at 14.13.
@@ -141,7 +141,7 @@ def scan(
                 else:
                     before = max(before, last)
             if tell:
-                tell(f"{seen:,} zeros, up to height {groups[number][-1].centre:,.0f}")
+                tell(f"{seen:,} more found, up to height {groups[number][-1].centre:,.0f}")
     return np.concatenate(found), certain
 
 

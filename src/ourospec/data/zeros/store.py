@@ -59,10 +59,8 @@ def open_pages(
     firsts = range(page_of(start), start + count, PAGE)
     pages = []
     for number, first in enumerate(firsts):
-        if tell:
-            done = f"{number * PAGE:,} of {len(firsts) * PAGE:,} zeros"
-            tell(f"{done} ready; now number {first:,} to {first + PAGE - 1:,}")
-        pages.append(_open_page(folder, first, workers))
+        done = f"{number * PAGE:,} of {len(firsts) * PAGE:,} zeros ready ({number / len(firsts):.0%})"
+        pages.append(_open_page(folder, first, workers, _after(done, tell)))
     return pages
 
 
@@ -71,12 +69,20 @@ def page_of(number: int) -> int:
     return (number - 1) // PAGE * PAGE + 1
 
 
-def _open_page(folder: Path, first: int, workers: int) -> Zeros:
+def _after(done: str, tell: Callable[[str], None] | None) -> Callable[[str], None] | None:
+    """Say what is done already, and then what is told."""
+    if tell is None:
+        return None
+    tell(done)
+    return lambda what: tell(f"{done}; {what}")
+
+
+def _open_page(folder: Path, first: int, workers: int, tell: Callable[[str], None] | None) -> Zeros:
     count = min(PAGE, HIGHEST - first + 1)
     place = folder / f"v{_VERSION}-{first:012d}-{first + count - 1:012d}"
 
     def write(empty: Path) -> dict[str, Any]:
-        zeros = proved_zeros(count, first, workers)
+        zeros = proved_zeros(count, first, workers, tell)
         np.save(empty / _FILE, zeros.heights)
         return {"files": record_files(empty), "proof": asdict(zeros.proof)}
 
