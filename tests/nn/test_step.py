@@ -36,7 +36,7 @@ def build(recipe):
 
 def variants():
     """Every preset, and two that put together what no preset has; 42 and 257 rows are no multiples of four."""
-    recipes = miniature.miniatures(gate_bias=0.0)
+    recipes = miniature.miniatures(gate_bias=0.0, gate_width=5)
     smoke = PRESETS["adaptive_lm/smoke"]()
     numbers = miniature.shrink(
         smoke, gate_bias=0.0, features=("second_difference", "update"), weight="survival", networks="own"

@@ -50,6 +50,36 @@ def execute(model: nn.Module, how: Execution) -> Iterator[None]:
             part.execution = was
 
 
+class _Select(torch.autograd.Function):
+    """x.index_select(dim, index), with a backward pass that knows where each entry came from.
+
+    Without `back` the entries are distinct. With it, entry back[n] of the result is the one that counts of x's n-th,
+    and nobody reads the others. The general backward pass has to add, one entry after another.
+    """
+
+    @staticmethod
+    def forward(ctx, x: Tensor, dim: int, index: Tensor, back: Tensor | None) -> Tensor:
+        ctx.save_for_backward(index, back)
+        ctx.dim, ctx.size = dim, x.shape[dim]
+        return x.index_select(dim, index)
+
+    @staticmethod
+    def backward(ctx, *grads: Tensor):
+        (grad,), (index, back) = grads, ctx.saved_tensors
+        if back is not None:
+            return grad.index_select(ctx.dim, back), None, None, None
+        shape = [*grad.shape]
+        shape[ctx.dim] = ctx.size
+        return grad.new_zeros(shape).index_copy_(ctx.dim, index, grad), None, None, None
+
+
+def _select(x: Tensor, dim: int, index: Tensor, back: Tensor | None = None) -> Tensor:
+    """As _Select; by plain steps where a compiler writes the backward pass itself."""
+    if torch.compiler.is_compiling():
+        return x.index_select(dim, index)
+    return _Select.apply(x, dim, index, back)  # pyright: ignore[reportReturnType]
+
+
 class Everyone:
     """All tokens of a batch: rows are [B, T]."""
 
@@ -105,7 +135,7 @@ class Packed:
 
     def take(self, x: Shaped[Tensor, "B T ..."]) -> Shaped[Tensor, "N ..."]:
         """These tokens of x."""
-        return x.flatten(0, 1).index_select(0, self.tokens)
+        return _select(x.flatten(0, 1), 0, self.tokens)
 
     def spread(self, values: Float[Tensor, " N"]) -> Float[Tensor, "B T"]:
         """One value a token, and 0 where there is none."""
@@ -120,7 +150,7 @@ class Packed:
 
     def query(self, attention: Attention, state: Float[Tensor, "N D"]) -> Float[Tensor, "B H M d"]:
         """Their queries by row, heads first in memory. Places left over repeat a token, and nobody reads them."""
-        queries = attention.query(state[None], self.visibility)[0].index_select(1, self.slots)
+        queries = _select(attention.query(state[None], self.visibility)[0], 1, self.slots, self.places)
         return queries.unflatten(1, (len(self.alive), -1)).transpose(0, 1)
 
     def attend(
@@ -128,7 +158,7 @@ class Packed:
     ) -> Float[Tensor, "N D"]:
         """What they read."""
         mixed = attention.mix(queries, kv, self.visibility).transpose(0, 1).flatten(1, 2)
-        return attention.out(mixed.index_select(1, self.places).transpose(0, 1).flatten(1))
+        return attention.out(_select(mixed, 1, self.places).transpose(0, 1).flatten(1))
 
     def statistics(
         self, attention: Attention, queries: Float[Tensor, "B H M d"], kv: KeyValues
@@ -156,7 +186,7 @@ class Gathering:
         """Go on with these alone; where they stood among the rows so far."""
         index = packed.among(self.company)
         self._behind.append((self.x, index))
-        self.company, self.x = packed, self.x.flatten(0, -2).index_select(0, index)
+        self.company, self.x = packed, _select(self.x.flatten(0, -2), 0, index)
         return index
 
     def everyone(self) -> Float[Tensor, "B T D"]:

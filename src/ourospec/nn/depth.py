@@ -62,6 +62,8 @@ class DepthConfig(Config):
     """Keys and values from the layer's first input, or anew in each pass (then without cached decoding)."""
     features: tuple[Feature, ...] = ("state", "update", "direction")
     """What the gate sees, besides the number of the pass."""
+    gate_width: Annotated[int, Field(ge=1)] = 16
+    """Projections of a token's state, and as many of its update, that the gate sees: most of what a gate costs."""
     gate_bias: float = -2.0
     """Initial bias of the gate's output; −2 makes its probability about 0.12."""
     weight: Literal["survival", "full"] = "survival"
@@ -124,7 +126,11 @@ class AdaptiveLayer(Compacting):
         self.reads = nn.ParameterList(nn.Parameter(torch.ones(width)) for _ in gains)
         self.writes = nn.ParameterList(nn.Parameter(torch.full((width,), depth.scales[k])) for k in gains)
         gated = depth.halting != "fixed" and depth.max_passes > 1
-        self.gate = ContinueGate(width, depth.max_passes, depth.features, depth.gate_bias) if gated else None
+        self.gate = None
+        if gated:
+            self.gate = ContinueGate(
+                width, depth.max_passes, depth.features, depth.gate_bias, depth.gate_width
+            )
 
     def forward(
         self,

@@ -21,7 +21,6 @@ READOUTS = {
 
 Feature = Literal["state", "update", "direction", "second_difference", "entropy", "top_mass", "agreement"]
 ATTENTION_FEATURES: frozenset[str] = frozenset(AttentionStatistics._fields)
-STATE_WIDTH = 16
 PASS_WIDTH = 16
 HIDDEN = 32
 # An adaptive optimiser moves every weight by about its learning rate; this makes the gate, which has to follow a model
@@ -95,7 +94,7 @@ class ContinueGate(nn.Module):
     """p = σ(MLP[features; pass embedding]), in at least float32, every feature detached and causal.
 
     The features, each optional:
-        state: 16 learned projections of the normed state before the pass and of its relative update.
+        state: `state_width` learned projections of the normed state before the pass and of its relative update.
         update: RMS(dh)/RMS(h), at most 10.
         direction: cosine of this update and the previous one, 0 in the first pass.
         second_difference: ‖dh − dh_previous‖/(‖dh‖ + ‖dh_previous‖), 1 in the first pass.
@@ -105,16 +104,18 @@ class ContinueGate(nn.Module):
         bias: the output's initial bias; −2 makes p about 0.12.
     """
 
-    def __init__(self, width: int, max_passes: int, features: tuple[Feature, ...], bias: float) -> None:
+    def __init__(
+        self, width: int, max_passes: int, features: tuple[Feature, ...], bias: float, state_width: int = 16
+    ) -> None:
         super().__init__()
-        self.features, self.bias = features, bias
+        self.features, self.bias, self.state_width = features, bias, state_width
         self.uses_attention = bool(ATTENTION_FEATURES & set(features))
         self.scalars = tuple(name for name in features if name != "state")
         if "state" in features:
-            self.see_state = nn.Linear(width, STATE_WIDTH, bias=False)
-            self.see_update = nn.Linear(width, STATE_WIDTH, bias=False)
+            self.see_state = nn.Linear(width, state_width, bias=False)
+            self.see_update = nn.Linear(width, state_width, bias=False)
         self.pass_embedding = nn.Parameter(torch.zeros(max_passes, PASS_WIDTH))
-        inputs = len(self.scalars) + PASS_WIDTH + (STATE_WIDTH if "state" in features else 0)
+        inputs = len(self.scalars) + PASS_WIDTH + (state_width if "state" in features else 0)
         self.hidden = nn.Linear(inputs, HIDDEN)
         self.output = nn.Linear(HIDDEN, 1)
 
@@ -153,7 +154,7 @@ class ContinueGate(nn.Module):
         spans = {
             "scalars": slice(0, scalars),
             "pass": slice(scalars, passes),
-            "state": slice(passes, passes + STATE_WIDTH),
+            "state": slice(passes, passes + self.state_width),
         }
         return self.hidden.weight[:, spans[group]]
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ourospec.contracts import Effort, StepWeights
 from ourospec.nn.attention import Attention
 from ourospec.nn.depth import AdaptiveLayer
-from ourospec.nn.gate import HIDDEN, OUTPUT_GAIN, PASS_WIDTH, STATE_WIDTH, ContinueGate
+from ourospec.nn.gate import HIDDEN, OUTPUT_GAIN, PASS_WIDTH, ContinueGate
 from ourospec.nn.head import Head
 from ourospec.nn.mlp import GELU, SwiGLU
 from ourospec.nn.norm import RMSNorm
@@ -189,7 +189,8 @@ def _gates(parts: Sequence[LayerParts]) -> GatePack:
 
 def _gate(gate: ContinueGate | None, width: int, passes: int) -> tuple[Tensor, ...]:
     """The arrays of GatePack for one layer; zeros where there is no gate, which is then never asked."""
-    see, state_columns = torch.zeros(2 * STATE_WIDTH, width), torch.zeros(HIDDEN, STATE_WIDTH)
+    looks = gate.state_width if gate is not None else 1
+    see, state_columns = torch.zeros(2 * looks, width), torch.zeros(HIDDEN, looks)
     scalar_columns = torch.zeros(len(SCALARS), HIDDEN)
     if gate is None:
         rest = (torch.zeros(passes, HIDDEN), torch.zeros(1, HIDDEN), torch.zeros(1, 1))
