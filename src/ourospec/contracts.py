@@ -124,6 +124,11 @@ class Measure(Protocol):
 class Fitted(Protocol):
     """A trained run in use that reads something else than text: what every verb may ask of it."""
 
+    @property
+    def origin(self) -> Any:
+        """Which checkpoint it comes from: `step`, and `skipped`, what was wrong with newer ones."""
+        ...
+
     def evaluate(self, *, tell: Callable[[str], None] | None = None) -> Mapping[str, Any]:
         """Figures on held-out data, JSON-ready: `loss` in nats per target, `loss_se`, and others by their names."""
         ...

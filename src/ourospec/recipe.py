@@ -48,6 +48,8 @@ class Recipe(Config):
     optim: OptimConfig = OptimConfig()
     """Optimiser and learning rate."""
 
+    worth_trying: ClassVar[tuple[str, ...]] = ("evaluate {run}", "report {run} --open")
+    """Verbs for a trained run, with what follows them."""
     families: ClassVar[dict[str, type[Recipe]]] = {}
 
     @classmethod
@@ -82,6 +84,7 @@ class TextRecipe(Recipe):
     """The corpus and its tokenizer."""
     prompts: tuple[str, ...] = ("def ", "import ", "class ", "# ")
     """Beginnings from which samples are drawn during training."""
+    worth_trying: ClassVar[tuple[str, ...]] = ("generate {run} --prompt 'def ' --depth", *Recipe.worth_trying)
 
     def build_model(self, tokenizer: Tokenizer) -> nn.Module:
         """A freshly initialised contracts.LanguageModel for this tokenizer's vocabulary."""

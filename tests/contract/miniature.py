@@ -14,6 +14,8 @@ from ourospec.nn.moe import MoEConfig
 from ourospec.recipe import TextRecipe
 
 WIDTH, LAYERS, LENGTH = 32, 2, 48
+TEXT = tuple(name for name, preset in PRESETS.items() if isinstance(preset(), TextRecipe))
+"""Presets of language models: what is asked of tokens is asked of these."""
 
 
 def tokenizer():
@@ -45,7 +47,7 @@ def shrink(recipe: TextRecipe, **depth) -> TextRecipe:
     return recipe.model_copy(update={"model": model.model_copy(update=update)})
 
 
-def miniatures(names: Sequence[str] = tuple(PRESETS), **depth) -> dict[str, TextRecipe]:
+def miniatures(names: Sequence[str] = TEXT, **depth) -> dict[str, TextRecipe]:
     """By preset name."""
     return {name: shrink(PRESETS[name](), **depth) for name in names}
 
@@ -60,4 +62,14 @@ def disagreeing(recipe: TextRecipe, std: float):
     return model
 
 
-__all__ = ["LAYERS", "LENGTH", "WIDTH", "AttentionConfig", "disagreeing", "miniatures", "shrink", "tokenizer"]
+__all__ = [
+    "LAYERS",
+    "LENGTH",
+    "TEXT",
+    "WIDTH",
+    "AttentionConfig",
+    "disagreeing",
+    "miniatures",
+    "shrink",
+    "tokenizer",
+]

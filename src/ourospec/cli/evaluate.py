@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
@@ -25,6 +25,9 @@ from ourospec.telemetry.quantities import counted, with_error
 
 if TYPE_CHECKING:
     from ourospec.api import LoadedModel
+
+ROWS = "_rows"
+"""Under this name the lines for a person travel with the figures of a model that does not read text."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,10 @@ def main(arguments: list[str]) -> None:
     with progress(shown=not options.json and sys.stderr.isatty()) as tell:
         figures = evaluate(options, tell)
     if options.json:
-        print_json(figures)
+        print_json({name: value for name, value in figures.items() if name != ROWS})
+    elif ROWS in figures:
+        print_section(heading(figures), figures[ROWS])
+        print("± is the standard error over stretches of held-out data.")
     else:
         show(figures)
 
@@ -72,17 +78,22 @@ def evaluate(options: EvaluateOptions, tell: Callable[[str], None] | None = None
     Args:
         tell: hears what is being done.
     """
-    from ourospec.cli.loading import load_run
+    from ourospec.cli.loading import open_any
     from ourospec.cli.overrides import validate
     from ourospec.data.files import FilesSource
     from ourospec.data.text import TextData
+    from ourospec.loaded_model import LoadedModel
 
     if options.on_undecodable and not options.data:
         raise ConfigError(
             "--on-undecodable is about the text of --data, and none is named.", "Say: --data PATH"
         )
     effort, budget = chosen_depth(options)
-    loaded = load_run(options.run)
+    loaded = open_any(options.run)
+    if not isinstance(loaded, LoadedModel):
+        refuse_text_options(options)
+        found = loaded.evaluate(tell=tell)
+        return {"run": options.run, **found, ROWS: list(loaded.rows(found))}
     data = None
     if options.data:
         source = validate(FilesSource, {"paths": options.data}, "ouro evaluate")
@@ -91,6 +102,19 @@ def evaluate(options: EvaluateOptions, tell: Callable[[str], None] | None = None
         data = TextData(source=source, tokenizer=trained.tokenizer, on_undecodable=choice)
     figures = loaded.evaluate(data, effort=effort, budget=budget, tell=tell)
     return {**about(loaded, options), **figures}
+
+
+def refuse_text_options(options: EvaluateOptions) -> None:
+    """Raise ConfigError for what only a model of text can be asked."""
+    plain = EvaluateOptions(run=options.run, json=options.json)
+    given = [
+        field.name for field in fields(options) if getattr(options, field.name) != getattr(plain, field.name)
+    ]
+    if given:
+        raise ConfigError(
+            f"{options.run} does not read text, so --{given[0].replace('_', '-')} means nothing to it.",
+            "It is measured on its own held-out data: ouro evaluate RUN",
+        )
 
 
 def about(loaded: LoadedModel, options: EvaluateOptions) -> dict[str, Any]:
@@ -126,6 +150,11 @@ def show(figures: dict[str, Any]) -> None:
         ("passes", f"{figure('mean_passes', 3)} per token and layer (by layer: {layers}){budget}"),
         ("FLOPs", f"{flop(figures['flops_per_token'])} forward per token, executed"),
     ]
-    print_section(f"{figures['run']}, {figures['family']} after step {figures['step']:,}", rows)
+    print_section(heading(figures), rows)
     if figures["documents"] > 1:
         print("± is the standard error over documents.")
+
+
+def heading(figures: Mapping[str, Any]) -> str:
+    """Whose figures."""
+    return f"{figures['run']}, {figures['family']} after step {figures['step']:,}"

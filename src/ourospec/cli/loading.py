@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from ourospec.cli.failures import say
 
 if TYPE_CHECKING:
     from ourospec.api import LoadedModel
+    from ourospec.contracts import Fitted
+
+Opened = TypeVar("Opened", "LoadedModel", "LoadedModel | Fitted")
 
 
 def load_run(path: str) -> LoadedModel:
-    """The newest whole checkpoint of a run; what was wrong with newer ones is said on stderr.
+    """The newest whole checkpoint of a language model's run; what was wrong with newer ones is said on stderr.
+
+    Raises:
+        ConfigError: there is no run at that path, or it does not read text.
+        ResourceError: it has no whole checkpoint.
+    """
+    from ourospec import api
+
+    return _told(api.load(path))
+
+
+def open_any(path: str) -> LoadedModel | Fitted:
+    """As `load_run`, for a run of any family.
 
     Raises:
         ConfigError: there is no run at that path.
@@ -19,7 +34,10 @@ def load_run(path: str) -> LoadedModel:
     """
     from ourospec import api
 
-    loaded = api.load(path)
-    for reason in loaded.origin.skipped:
+    return _told(api.open_fitted(path))
+
+
+def _told(opened: Opened) -> Opened:
+    for reason in opened.origin.skipped:
         say(f"a damaged checkpoint was passed over: {reason}", "warning")
-    return loaded
+    return opened

@@ -112,7 +112,7 @@ def main(arguments: list[str]) -> None:
             print(
                 f"{run.path} was trained to its end before: {finish.step:,} of {recipe.train.steps:,} steps."
             )
-        print(next_commands(run))
+        print(next_commands(run, recipe))
 
 
 def resolve(start: str, overrides: Sequence[str]) -> tuple[Recipe, TrainOptions]:
@@ -192,12 +192,8 @@ def tell(what: str) -> None:
     print(f"{what} ...", flush=True)
 
 
-def next_commands(run: RunDirectory) -> str:
-    """Three commands worth trying, as they can be typed here."""
+def next_commands(run: RunDirectory, recipe: Recipe) -> str:
+    """What is worth trying, as it can be typed here."""
     path = shlex.quote(str(run.path))
-    commands = [
-        f"ouro generate {path} --prompt 'def ' --depth",
-        f"ouro evaluate {path}",
-        f"ouro report {path} --open",
-    ]
+    commands = [f"ouro {words.format(run=path)}" for words in recipe.worth_trying]
     return as_typed("\nTry next:\n" + "\n".join(f"  {command}" for command in commands))

@@ -3,7 +3,8 @@
 from ourospec.families.adaptive_lm.presets import PRESETS as ADAPTIVE
 from ourospec.families.adaptive_lm.student import distilled
 from ourospec.families.dense_lm.presets import PRESETS as DENSE
+from ourospec.families.spacing_mdn.presets import PRESETS as SPACING
 
-PRESETS = {**ADAPTIVE, **DENSE}
+PRESETS = {**ADAPTIVE, **DENSE, **SPACING}
 
 __all__ = ["PRESETS", "distilled"]
