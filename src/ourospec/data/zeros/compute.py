@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -130,7 +131,7 @@ def scan(
     groups = [blocks[at : at + share] for at in range(0, len(blocks), share)]
     found: list[np.ndarray] = []
     certain, before, seen = math.inf, 0.0, 0
-    with ThreadPoolExecutor(workers or available_cores()) as pool:
+    with _threads(workers) as pool:
         for number, results in enumerate(pool.map(lambda group: _scan_group(group, tables), groups)):
             for heights, (least, first, last, _) in results:
                 found.append(heights)
@@ -143,6 +144,16 @@ def scan(
             if tell:
                 tell(f"{seen:,} more found, up to height {groups[number][-1].centre:,.0f}")
     return np.concatenate(found), certain
+
+
+@contextmanager
+def _threads(workers: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads whose work is dropped when something goes wrong, or when the user interrupts."""
+    pool = ThreadPoolExecutor(workers or available_cores())
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _scan_group(blocks: list[Block], tables: tuple[np.ndarray, ...]) -> list[tuple[np.ndarray, np.ndarray]]:

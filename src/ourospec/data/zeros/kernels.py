@@ -338,7 +338,8 @@ def zeros_on_grid(values, first, last, positions, facts):
                 if count == 0:
                     facts[1] = peak
                 else:
-                    facts[0] = min(facts[0], peak)
+                    midway = interpolate(values, 0.5 * (positions[count - 1] + found[k]))
+                    facts[0] = min(facts[0], max(peak, abs(midway)))
                 positions[count] = found[k]
                 count += 1
                 peak = between if k == 0 else 0.0

@@ -180,7 +180,8 @@ def check_table(
 
     Args:
         start: number that the first zero should have; None: whichever it has.
-        tolerance: absolute difference to put up with, raised to half a unit of the last digit in the file.
+        tolerance: absolute difference to put up with, raised to half a unit of the last digit in the file and to
+            two units in the last place of float64.
 
     Raises:
         DataError: the first thing that is wrong, with its line.
@@ -189,6 +190,7 @@ def check_table(
     table = parse_table(path)
     heights = table.heights
     what = "row" if table.decimals is None else "line"
+    tolerance = max(tolerance, 2 * float(np.spacing(heights[-1])))
     if table.decimals is not None:
         tolerance = max(tolerance, 0.5000001 * 10.0**-table.decimals)
     _refuse_chasms(path, table, what)
