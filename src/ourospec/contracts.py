@@ -137,6 +137,10 @@ class Fitted(Protocol):
         """The figures of `evaluate` as names and values for a person."""
         ...
 
+    def references(self) -> Mapping[str, float]:
+        """Losses on the same held-out data that stand for something, by what they stand for, in nats per target."""
+        ...
+
 
 class Effort(NamedTuple):
     """How long a model may think, for one call. `None` leaves a setting as it was trained."""

@@ -16,6 +16,7 @@ VERBS = {
     "generate": "continue a text with a trained run, and show how long each token was thought about",
     "evaluate": "measure a run on held-out text: loss, bits per byte, depth, FLOPs",
     "calibrate": "find the threshold at which a run meets a budget of passes or of time",
+    "sweep": "train a preset with several seeds: each one's loss, the median and the spread",
     "distill": "train a student that says with few passes what a run says with all",
     "presets": "list the presets",
     "plan": "say what a preset would cost here, without training it",

@@ -18,6 +18,7 @@ from ourospec.device import DevicePolicy
 from ourospec.errors import DataError
 from ourospec.families.spacing_mdn.registers import Ablation
 from ourospec.measure.density import Mixture, score
+from ourospec.measure.spacings.comparison import gue_optimal
 from ourospec.nn.mixture import MixtureTensors
 from ourospec.runs import RunDirectory
 from ourospec.telemetry.quantities import with_error
@@ -159,3 +160,7 @@ class FittedSpacings:
             ("sharpness", f"{figure('sharpness', 4)} mean spacings, the mean standard deviation"),
             ("below 0", f"{figures['below_zero']:.2g} of the mass"),
         ]
+
+    def references(self) -> dict[str, float]:
+        """What the best predictor of the sine process loses on the same targets: repulsion, and no primes."""
+        return {"GUE-optimal": gue_optimal(self.targets).value}
