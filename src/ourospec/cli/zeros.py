@@ -46,7 +46,7 @@ class ZerosOptions:
         str,
         tyro.conf.arg(
             metavar="FILE",
-            help="Write the heights: .npy as float64, anything else as text with 9 decimals, one a line.",
+            help="Write the heights: .npy as float64, anything else as text, one a line, 9 decimals.",
             help_behavior_hint="",
         ),
     ] = ""
@@ -135,6 +135,7 @@ def summary(pages: list[Zeros], heights: np.ndarray, start: int) -> dict[str, An
         "mean_s": max((proof.mean_s for proof in proofs), key=abs),
         "certainty": min(proof.certainty for proof in proofs),
         "neglected": max(proof.neglected for proof in proofs),
+        "rounding": max(proof.rounding for proof in proofs),
     }
 
 
@@ -142,7 +143,7 @@ def rows(known: dict[str, Any]) -> list[tuple[str, str]]:
     """The same for a person."""
     return [
         ("numbers", f"{known['first']:,} to {known['last']:,}"),
-        ("heights", f"{known['first_height']:.9f} to {known['last_height']:.9f}"),
+        ("heights", span(known["first_height"], known["last_height"])),
         (
             "none missing",
             f"by Turing's bound at most {known['zeros_below_at_most']:,.2f} zeros lie below "
@@ -156,9 +157,16 @@ def rows(known: dict[str, Any]) -> list[tuple[str, str]]:
         (
             "told apart",
             f"between neighbours |Z| reaches {known['certainty']:.1e} at least; what the formula neglects is below "
-            f"{known['neglected']:.1e}\n(proved), rounding about 1e-12 (measured, not proved)",
+            f"{known['neglected']:.1e}\n(proved), rounding below {known['rounding']:.0e} (measured, not proved)",
         ),
     ]
+
+
+def span(first: float, last: float) -> str:
+    """Two heights with the digits that float64 holds."""
+    from ourospec.data.zeros.table import decimals_at
+
+    return f"{first:.{decimals_at(first)}f} to {last:.{decimals_at(last)}f}"
 
 
 def compare(heights: np.ndarray, first: int, number: int, tell: Any) -> SpotCheck | None:
@@ -218,7 +226,7 @@ def check_rows(found: TableCheck) -> list[tuple[str, str]]:
     """What is known of a table, for a person."""
     return [
         ("numbers", f"{found.first:,} to {found.last:,}, none missing, none twice"),
-        ("heights", f"{found.first_height:.9f} to {found.last_height:.9f}, rising"),
+        ("heights", f"{span(found.first_height, found.last_height)}, rising"),
         (
             "differences",
             f"{found.largest_difference:.1e} at most, {found.rms_difference:.1e} root mean square, from zeros "

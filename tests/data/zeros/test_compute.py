@@ -7,6 +7,7 @@ import pytest
 
 from ourospec.data.zeros import compute, compute_zeros, proved_zeros
 from ourospec.data.zeros.completeness import least_zeros, most_zeros, prove, s_at_zeros
+from ourospec.data.zeros.oracle import spot_check
 from ourospec.errors import ConfigError, DataError
 
 ODLYZKO = Path(__file__).parents[4] / "shared/data/odlyzko/zeros_100k.txt"
@@ -58,11 +59,12 @@ def test_python_flint(start, count):
 def test_all_of_the_two_million():
     flint = pytest.importorskip("flint")
     zeros = proved_zeros(2_001_052)
-    assert zeros.heights[-1] == pytest.approx(1132490.658714411, abs=2e-10)
+    # The last line of Odlyzko's table of these zeros; a unit in the last place is 2.3e-10.
+    assert zeros.heights[-1] == pytest.approx(1132490.658714411, abs=3e-10)
     assert flint.arb(1132491).zeta_nzeros() == 2_001_052 == len(zeros.heights)
-    for number in np.random.default_rng(0).integers(1, 2_001_053, 400).tolist():
-        exact = float(flint.acb.zeta_zero(number).imag)
-        assert zeros.heights[number - 1] == pytest.approx(exact, abs=2e-10)
+    spots = spot_check(zeros.heights, 1, 400)
+    assert spots.zeros >= 400 and spots.count_agrees
+    assert spots.largest_difference < 2e-10
 
 
 def test_s_is_small_and_its_mean_too():

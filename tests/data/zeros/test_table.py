@@ -66,6 +66,11 @@ def test_what_is_written_is_read_again(tmp_path, zeros, cache):
     assert (tmp_path / "zeros.txt").read_text().startswith("14.134725142\n")
 
 
+def test_no_digits_that_float64_does_not_hold(tmp_path):
+    write_table(tmp_path / "high.txt", np.array([15243394148.0333]))
+    assert (tmp_path / "high.txt").read_text() == "15243394148.03330\n"
+
+
 def test_not_a_number(refusal, lines):
     lines[20] = "nan"
     assert "line 21" in refusal(lines) and "not a finite number: nan" in refusal(lines)

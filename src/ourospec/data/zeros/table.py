@@ -23,7 +23,7 @@ from ourospec.errors import ConfigError, DataError, ResourceError
 from ourospec.storage import write_whole
 
 DECIMALS = 9
-"""Of heights in text that is written here: all of them are right, the last one to within one unit."""
+"""Of heights in text, at most: all of them are right, the last one to within one unit."""
 TOLERANCE = 4e-9
 """Difference of a table's height from the zero that is put up with; Odlyzko states 3e-9 for his first table."""
 _LOWEST = 14.0
@@ -149,8 +149,13 @@ def _refuse_disorder(path: Path, table: Table) -> None:
         )
 
 
+def decimals_at(height: float) -> int:
+    """Digits after the point that a float64 of this size holds, DECIMALS at most."""
+    return min(DECIMALS, max(0, math.floor(-math.log10(np.spacing(height)))))
+
+
 def write_table(path: Path, heights: np.ndarray) -> None:
-    """Write heights: .npy as float64, anything else as text with DECIMALS digits after the point.
+    """Write heights: .npy as float64, anything else as text with the digits after the point that the last one holds.
 
     Raises:
         ResourceError: it cannot be written; an older file stays.
@@ -160,7 +165,8 @@ def write_table(path: Path, heights: np.ndarray) -> None:
         np.save(held, heights)
         content = held.getvalue()
     else:
-        content = "".join([f"{height:.{DECIMALS}f}\n" for height in heights.tolist()]).encode()
+        digits = decimals_at(float(heights[-1]))
+        content = "".join([f"{height:.{digits}f}\n" for height in heights.tolist()]).encode()
     try:
         write_whole(path, content)
     except OSError as error:
