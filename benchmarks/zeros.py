@@ -81,7 +81,7 @@ def rates(turns: int) -> list[Figure]:
                 pace.setdefault(name, []).append(SAMPLES[name] / (time.perf_counter() - begin))
     figures = [spread(f"zeros/s around number {AROUND:,}: {name}", values) for name, values in pace.items()]
     ours = pace["ours, one core"]
-    for name in pace.keys() & {"python-flint", "mpmath"}:
+    for name in [name for name in ("python-flint", "mpmath") if name in pace]:
         ratios = [a / b for a, b in zip(ours, pace[name], strict=True)]
         figures.append(spread(f"ours, one core / {name}", ratios))
     return figures
