@@ -1,0 +1,212 @@
+"""Runs of spacing_mdn: bit-exact after a stop, ended by patience, opened again, and refused where they must be."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+from safetensors.torch import load_file
+
+from ourospec import api
+from ourospec.contracts import Clock, Event
+from ourospec.data.spacings import SpacingBatch, SpacingData, TableSource, WignerSource
+from ourospec.errors import ConfigError, DataError, Interrupted
+from ourospec.families import PRESETS
+from ourospec.families.spacing_mdn.objective import DensityObjective, SpacingObjective
+from ourospec.families.spacing_mdn.proxies import NAMES, ProxyTask, proxies
+from ourospec.families.spacing_mdn.registers import PostfixRegisters
+from ourospec.families.spacing_mdn.transformer import SpacingTransformer, TransformerConfig
+from ourospec.recipe import Recipe
+from ourospec.runs import RunDirectory
+from ourospec.train.checkpoint import list_checkpoints
+
+SMOKES = ("spacing_mdn/smoke", "spacing_mdn/smoke_tones")
+
+
+def small(name: str, **changes) -> Recipe:
+    """A preset over a few independent spacings, on one precision, for six steps."""
+    recipe = PRESETS[name]()
+    train = recipe.train.model_copy(
+        update={
+            "steps": 6,
+            "save_every": 2,
+            "eval_every": 3,
+            "eval_tokens": 60,
+            "device": "cpu",
+            "precision": "float32",
+        }
+    )
+    data = SpacingData(source=WignerSource(count=6_000))
+    return recipe.model_copy(update={"train": train, "data": data, **changes})
+
+
+class Pausing:
+    """Asks for a stop when a step is finished."""
+
+    def __init__(self, run: Path, step: int) -> None:
+        self.run, self.step = run, step
+
+    def on_event(self, event: Event) -> None:
+        if event.kind == "step" and event.step == self.step:
+            (self.run / ".pause").touch()
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+
+def end_of(path: Path) -> dict[str, torch.Tensor]:
+    last = list_checkpoints(RunDirectory(path))[-1]
+    return {
+        f"{file.name}:{name}": tensor
+        for file in sorted(last.glob("*.safetensors"))
+        for name, tensor in load_file(file).items()
+    }
+
+
+@pytest.mark.parametrize("name", SMOKES)
+def test_a_stopped_run_ends_like_one_that_was_not(tmp_path, name):
+    """With identities permuted at random and dropout, so that generators have to come back, too."""
+    recipe = small(name)
+    if recipe.model.kind == "transformer":
+        place = PostfixRegisters(ids="permute_per_batch", task=ProxyTask(), dense_weight=0.5)
+        recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"registers": place})})
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    api.train(recipe, whole)
+    with pytest.raises(Interrupted):
+        api.train(recipe, stopped, observers=[Pausing(stopped, 3)])
+    assert api.train(recipe, stopped).status == "complete"
+    one, other = end_of(whole), end_of(stopped)
+    assert one.keys() == other.keys()
+    assert [key for key in one if not torch.equal(one[key], other[key])] == []
+
+
+def test_patience_ends_a_run_before_its_time_and_for_good(tmp_path):
+    recipe = small("spacing_mdn/smoke", patience=4)
+    settings = recipe.train.model_copy(update={"steps": 400, "eval_every": 2})
+    # So small a rate moves nothing, so the loss is its best at the first evaluation or soon after.
+    recipe = recipe.model_copy(
+        update={
+            "train": settings,
+            "optim": recipe.optim.model_copy(update={"lr": 1e-12, "warmup_fraction": 0.0}),
+        }
+    )
+    finish = api.train(recipe, tmp_path / "run")
+    assert finish.status == "complete" and 6 <= finish.step < 60
+    events = list(RunDirectory(tmp_path / "run").read_events())
+    assert "no held-out loss below" in events[-1]["stopped_early"]
+    scored = {event["step"]: event["loss"] for event in events if event["kind"] == "eval"}
+    best = min(scored, key=lambda step: (scored[step], step))
+    assert finish.step - best >= 4 and finish.step - best < 4 + 2
+    assert api.train(recipe, tmp_path / "run").status == "already complete"
+    assert api.open_fitted(tmp_path / "run").origin.step == finish.step
+
+
+def test_evaluation_is_the_score_of_the_frozen_targets(tmp_path):
+    run = tmp_path / "run"
+    recipe = small("spacing_mdn/smoke")
+    api.train(recipe, run)
+    fitted = api.open_fitted(run)
+    figures = fitted.evaluate()
+    targets = fitted.targets
+    past, heights = targets.looking_back(64)
+    with torch.no_grad():
+        found = fitted.model.predict(torch.from_numpy(past.astype(np.float32)), torch.from_numpy(heights))
+        nats = -found.log_prob(torch.from_numpy(targets.target.astype(np.float32)))
+    assert figures["loss"] == pytest.approx(float(nats.mean()), abs=1e-5)
+    assert figures["targets"] == len(targets.target) and figures["loss_se"] > 0
+    assert dict(fitted.rows(figures))["loss"].startswith(f"{figures['loss']:.4f}")
+    with pytest.raises(ConfigError, match="does not read text"):
+        api.load(run)
+
+
+def test_other_spacings_than_those_of_the_training_are_refused(tmp_path):
+    heights = np.cumsum(np.random.default_rng(0).gamma(4.0, 0.25, 6_000)) + 10
+    table = tmp_path / "zeros.txt"
+    np.savetxt(table, heights)
+    recipe = small("spacing_mdn/smoke", data=SpacingData(source=TableSource(path=str(table))))
+    api.train(recipe, tmp_path / "run")
+    heights[-1] += 0.1
+    np.savetxt(table, heights)
+    with pytest.raises(DataError, match="no longer those of the training"):
+        api.open_fitted(tmp_path / "run").evaluate()
+
+
+def test_windows_that_do_not_fit_the_model_are_refused():
+    for name, window in (("spacing_mdn/smoke", 65), ("spacing_mdn/smoke_tones", 100)):
+        data = PRESETS[name]().model_dump()
+        data["train"]["window"] = window
+        with pytest.raises(ValidationError, match=r"train\.window"):
+            Recipe.families["spacing_mdn"].model_validate(data)
+
+
+@pytest.mark.parametrize("dense", [0.0, 0.7])
+def test_the_objective_by_hand(dense):
+    torch.manual_seed(0)
+    place = PostfixRegisters(count=8, dense_weight=dense, task=ProxyTask(first_weight=0.5))
+    config = TransformerConfig(
+        width=16, layers=1, heads=2, mlp_hidden=16, context=12, dropout=0.0, registers=place
+    )
+    model = SpacingTransformer(config)
+    past = torch.rand(3, 12) + 0.5
+    heights = 1e4 + torch.cat([torch.zeros(3, 1), past], dim=1).cumsum(1).double()
+    batch = SpacingBatch(past, heights, torch.tensor([[1.0], [0.8], [1.3]]))
+    step = SpacingObjective(DensityObjective(entropy_weight=0.1), place)(
+        model, batch, None, Clock(250, 1_000)
+    )
+    found = model(past, heights, each=True)
+    wanted = -found.last.log_prob(batch.targets[:, 0]).sum() - 0.1 * found.last.weight_entropy().sum()
+    for t in range(11):
+        wanted = wanted - dense / 11 * found.each.at((slice(None), t)).log_prob(past[:, t + 1]).sum()
+    # Half way up the first ramp, which ends at 0.5.
+    wanted = wanted + 0.25 * model.proxies(found.slots, past, place.task)
+    torch.testing.assert_close(step.loss_sum, wanted)
+    assert step.num_targets == 3
+
+
+def test_the_mixture_is_a_density():
+    """Against a plain sum over components, and its integral by a fine grid."""
+    model = SpacingTransformer(
+        TransformerConfig(width=16, layers=1, heads=2, mlp_hidden=16, context=8)
+    ).eval()
+    past = torch.rand(1, 8)
+    heights = 1e4 + torch.cat([torch.zeros(1, 1), past], dim=1).cumsum(1)
+    with torch.no_grad():
+        found = model.predict(past, heights)
+    grid = torch.linspace(-4, 7, 20_001)
+    density = torch.exp(found.at(0).log_prob(grid)) if found.means.shape[0] == 1 else None
+    assert float(torch.trapezoid(density, grid)) == pytest.approx(1.0, abs=1e-4)
+    pi, mu, sigma = (tensor[0].double() for tensor in (found.log_weights.exp(), found.means, found.scales))
+    by_hand = sum(
+        p * math.exp(-0.5 * ((0.9 - m) / s) ** 2) / (s * math.sqrt(2 * math.pi))
+        for p, m, s in zip(pi.tolist(), mu.tolist(), sigma.tolist(), strict=True)
+    )
+    assert float(found.log_prob(torch.tensor([0.9])).exp()) == pytest.approx(by_hand, rel=1e-5)
+
+
+def test_the_proxies_by_their_definitions():
+    x = torch.rand(4, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) * 2
+    guide, original = (dict(zip(NAMES, proxies(x, who).T, strict=True)) for who in ("guide", "original"))
+    for row in range(4):
+        window = x[row].numpy()
+        dx, bend = np.diff(window), np.diff(window, 2)
+        assert guide["mean"][row] == pytest.approx(window.mean() - 1)
+        assert guide["roughness"][row] == pytest.approx(np.abs(dx).max())
+        assert guide["floor"][row] == pytest.approx(np.quantile(window, 0.01))
+        assert guide["curvature"][row] == pytest.approx(np.abs(bend).mean())
+        shares = np.histogram(window, 16, (0, 4))[0] / 64
+        assert guide["entropy"][row] == pytest.approx(-sum(p * math.log(p) for p in shares if p))
+        stairs = np.cumsum(window)
+        line = np.polyval(np.polyfit(np.arange(64), stairs, 1), np.arange(64))
+        assert guide["rigidity"][row] == pytest.approx(np.mean((stairs - line) ** 2))
+        power = np.abs(np.fft.rfft(dx - dx.mean())) ** 2
+        assert guide["high frequency"][row] == pytest.approx(power[-8:].sum() / power.sum())
+        assert original["entropy"][row] == pytest.approx(
+            0.5 * math.log(2 * math.pi * math.e * window.var(ddof=1))
+        )
+        assert original["halves"][row] == pytest.approx(abs(window[:32].mean() - window[32:].mean()))
+        assert original["high frequency"][row] == pytest.approx(np.mean(bend**2))
+        parts = window.reshape(4, 16).var(axis=1, ddof=1)
+        assert original["rigidity"][row] == pytest.approx(parts.var(ddof=1))
+    assert (guide["halves"] >= 0).all() and (guide["halves"] <= math.log(2)).all()
