@@ -141,6 +141,16 @@ class Fitted(Protocol):
         """Losses on the same held-out data that stand for something, by what they stand for, in nats per target."""
         ...
 
+    def diagnose(self, *, most: int, tell: Callable[[str], None] | None = None) -> Mapping[str, Any]:
+        """What the family asks of its models, on `most` held-out targets, JSON-ready: `targets`, `findings` (for each
+        `letter`, `name`, `value`, `error`, `threshold`, `passed`, `evidence`, those that do not apply being None), and
+        `details`."""
+        ...
+
+    def figures(self, found: Mapping[str, Any]) -> Sequence[Any]:
+        """What `diagnose` found as measure.report's figures."""
+        ...
+
 
 class Effort(NamedTuple):
     """How long a model may think, for one call. `None` leaves a setting as it was trained."""

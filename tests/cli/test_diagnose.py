@@ -52,3 +52,14 @@ def test_a_run_without_events_and_a_path_without_a_run(trained, ouro, tmp_path):
     code, _, err = ouro("diagnose", str(tmp_path / "nowhere"))
     assert code == 2
     assert "does not exist" in err
+
+
+def test_what_can_be_asked_is_said(trained, ouro):
+    assert ouro("diagnose")[0] == 2
+    code, _, err = ouro("diagnose", trained.run, "--targets", "-1")
+    assert code == 2 and "--targets" in err
+    code, out, _ = ouro("diagnose", trained.run, trained.run, "--json")
+    assert code == 0
+    data = json.loads(out)
+    assert len(data["runs"]) == 2 and data["together"] == []
+    assert "model" not in data["runs"][0], "a model of text has no diagnostics of its own"

@@ -18,6 +18,7 @@ from ourospec.device import DevicePolicy
 from ourospec.errors import DataError
 from ourospec.families.spacing_mdn.registers import Ablation
 from ourospec.measure.density import Mixture, score
+from ourospec.measure.report.drawing import Figure
 from ourospec.measure.spacings.comparison import gue_optimal
 from ourospec.nn.mixture import MixtureTensors
 from ourospec.runs import RunDirectory
@@ -164,3 +165,15 @@ class FittedSpacings:
     def references(self) -> dict[str, float]:
         """What the best predictor of the sine process loses on the same targets: repulsion, and no primes."""
         return {"GUE-optimal": gue_optimal(self.targets).value}
+
+    def diagnose(self, *, most: int, tell: Callable[[str], None] | None = None) -> Mapping[str, Any]:
+        """Diagnostics A to K on at most `most` held-out targets; see diagnostics.diagnose."""
+        from ourospec.families.spacing_mdn.diagnostics import diagnose
+
+        return diagnose(self, most, tell=tell)
+
+    def figures(self, found: Mapping[str, Any]) -> list[Figure]:
+        """What `diagnose` found, as pictures."""
+        from ourospec.families.spacing_mdn.diagnostic_figures import draw_diagnosis
+
+        return draw_diagnosis(found)

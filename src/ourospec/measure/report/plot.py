@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -47,7 +47,18 @@ def write_plots(
         DataError: the run's files cannot be read, or tell nothing yet.
         ResourceError: matplotlib is missing, or the folder cannot be written.
     """
-    figures = draw_figures(read_history(run))
+    return paint(draw_figures(read_history(run)), folder, theme, tell)
+
+
+def paint(
+    figures: Iterable[Figure],
+    folder: Path,
+    theme: Theme = "light",
+    tell: Callable[[Path], None] | None = None,
+    option: str = "--out",
+) -> list[Path]:
+    """Write figures as PNGs, and return their paths; `option` is the one that names the folder, the rest and errors are
+    as of `write_plots`."""
     painter = Painter(theme)
     written = []
     try:
@@ -61,7 +72,7 @@ def write_plots(
     except OSError as error:
         raise ResourceError(
             f"{folder} could not be written: {error.strerror or error}.",
-            "Choose another place with --out DIR.",
+            f"Choose another place with {option} DIR.",
         ) from error
     return written
 
