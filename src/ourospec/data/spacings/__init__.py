@@ -12,11 +12,12 @@ from ourospec.data.spacings.config import (
 )
 from ourospec.data.spacings.dataset import Series, SpacingDataset, open_spacings
 from ourospec.data.spacings.stream import SpacingBatch, SpacingStream
-from ourospec.data.spacings.targets import CONTEXT, Targets, frozen_targets
+from ourospec.data.spacings.targets import CONTEXT, RESERVE, Targets, frozen_targets
 from ourospec.data.spacings.unfolding import heights_of, unfold, unfolded
 
 __all__ = [
     "CONTEXT",
+    "RESERVE",
     "GueSource",
     "PhaseRandomisedSource",
     "Series",

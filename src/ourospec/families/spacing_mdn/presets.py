@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ourospec.data.spacings import SpacingData, ZerosSource
 from ourospec.families.spacing_mdn.proxies import ProxyTask
 from ourospec.families.spacing_mdn.recipe import SpacingRecipe
@@ -134,4 +136,116 @@ def e4() -> SpacingRecipe:
     return _behind("e4", E4_REGISTERS, PATIENCE)
 
 
-PRESETS = {f"spacing_mdn/{preset.__name__}": preset for preset in (smoke, smoke_tones, e0, e1, e2, e3, e4)}
+def _tiny(name: str, recipe: SpacingRecipe, **model: Any) -> SpacingRecipe:
+    """A document's experiment for a CPU: two layers of 64 over 128 spacings. What tells the experiments apart stays."""
+    shape = {"width": 64, "layers": 2, "heads": 4, "mlp_hidden": 256, "context": 128, "dropout": 0.0, **model}
+    train = {
+        "steps": 1_500,
+        "batch_size": 64,
+        "micro_batch_size": 64,
+        "window": recipe.train.window // 2,
+        "eval_every": 100,
+        "eval_tokens": 2_000,
+        "save_every": 100,
+    }
+    return recipe.model_copy(
+        update={
+            "name": name,
+            "model": recipe.model.model_copy(update=shape),
+            "train": recipe.train.model_copy(update=train),
+            "optim": recipe.optim.model_copy(update={"lr": 2e-3}),
+        }
+    )
+
+
+def e0_tiny() -> SpacingRecipe:
+    """Minutes on 2 cores: E0 with two layers of 64 over 127 spacings."""
+    return _tiny("e0_tiny", e0())
+
+
+def e1_tiny() -> SpacingRecipe:
+    """Minutes on 2 cores: E1 of the size of e0_tiny."""
+    return _tiny("e1_tiny", e1())
+
+
+def e2_tiny() -> SpacingRecipe:
+    """Minutes on 2 cores: E2 of the size of e0_tiny."""
+    return _tiny("e2_tiny", e2())
+
+
+def e3_tiny() -> SpacingRecipe:
+    """Minutes on 2 cores: E3 of the size of e0_tiny."""
+    return _tiny("e3_tiny", e3())
+
+
+def e4_tiny() -> SpacingRecipe:
+    """Minutes on 2 cores: E4 of the size of e0_tiny."""
+    return _tiny("e4_tiny", e4())
+
+
+def e3_dense_tiny() -> SpacingRecipe:
+    """Minutes on 2 cores: e3_tiny with the loss at every spacing besides, on as many targets as e0_tiny."""
+    return _tiny("e3_dense_tiny", e3(), registers=E3_REGISTERS.model_copy(update={"dense_weight": 1.0}))
+
+
+def e4_dense_tiny() -> SpacingRecipe:
+    """Minutes on 2 cores: e4_tiny with the loss at every spacing besides."""
+    return _tiny("e4_dense_tiny", e4(), registers=E4_REGISTERS.model_copy(update={"dense_weight": 1.0}))
+
+
+def e4_anonymous_tiny() -> SpacingRecipe:
+    """Minutes on 2 cores: e4_dense_tiny with registers that share a position and do not see each other."""
+    registers = E4_REGISTERS.model_copy(update={"dense_weight": 1.0, "anonymous": True})
+    return _tiny("e4_anonymous_tiny", e4(), registers=registers)
+
+
+def e0_height_tiny() -> SpacingRecipe:
+    """Minutes on 2 cores: e0_tiny that also reads ln(t/2π)."""
+    return _tiny("e0_height_tiny", e0(), inputs="height")
+
+
+def _ours(name: str, model: TonesConfig, targets: int = 512) -> SpacingRecipe:
+    """A network over features, with so many targets in a row."""
+    return SpacingRecipe(
+        name=name,
+        train=TrainConfig(
+            steps=6_000,
+            batch_size=4,
+            micro_batch_size=4,
+            window=model.context + targets - 1,
+            eval_every=500,
+            eval_tokens=4_000,
+            sample_every=0,
+            save_every=250,
+        ),
+        optim=OptimConfig(
+            lr=1.5e-3, final_lr_fraction=0.0, warmup_fraction=0.02, beta2=0.98, weight_decay=0.01
+        ),
+        model=model,
+    )
+
+
+def lags() -> SpacingRecipe:
+    """Minutes on 2 cores: a plain network over the last 128 spacings and the height, to compare tones with."""
+    return _ours("lags", TonesConfig(tones=0, windows=(), lags=128))
+
+
+def tones_256() -> SpacingRecipe:
+    """Minutes on 2 cores: as tones, from no more than the last 256 zeros, as far as the document's models look back."""
+    return _ours("tones_256", TonesConfig(windows=(32, 64, 128, 256), dropout=0.1))
+
+
+def tones() -> SpacingRecipe:
+    """Minutes on 2 cores: ours. Follows the 100 strongest tones of the zeros over the last 2,048 of them."""
+    return _ours("tones", TonesConfig(dropout=0.1))
+
+
+PRESETS = {
+    f"spacing_mdn/{preset.__name__}": preset
+    for preset in (
+        smoke, smoke_tones, lags, tones_256, tones,
+        e0_tiny, e1_tiny, e2_tiny, e3_tiny, e4_tiny,
+        e0_height_tiny, e3_dense_tiny, e4_dense_tiny, e4_anonymous_tiny,
+        e0, e1, e2, e3, e4,
+    )
+}  # fmt: skip

@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from ourospec.config import Config
-from ourospec.data.spacings import Series
+from ourospec.data.spacings import RESERVE, Series
 from ourospec.errors import ConfigError
 from ourospec.families.spacing_mdn.densities import Densities
 from ourospec.families.spacing_mdn.registers import Ablation
@@ -35,13 +35,14 @@ class TonesConfig(Config):
 
     kind: Literal["tones"] = "tones"
     """Which model."""
-    tones: Annotated[int, Field(ge=1)] = 100
-    """J: the strongest frequencies of the training zeros, found before training and then fixed."""
+    tones: Annotated[int, Field(ge=0)] = 100
+    """J: the strongest frequencies of the training zeros, found before training and then fixed. 0: a plain network over
+    the last spacings."""
     highest: Annotated[float, Field(gt=0)] = 6.2
     """No frequency above this, in radians per unit of height."""
-    windows: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (128, 512, 2_048)
+    windows: tuple[Annotated[int, Field(ge=1, le=RESERVE)], ...] = (128, 512, 2_048)
     """Over how many of the last zeros each tone is heard; the longest is the context."""
-    lags: Annotated[int, Field(ge=1)] = 64
+    lags: Annotated[int, Field(ge=1)] = 16
     """Last spacings that are read as they are."""
     width: Annotated[int, Field(ge=8)] = 512
     """D."""
@@ -49,16 +50,20 @@ class TonesConfig(Config):
     """Layers before the head; all but the first add to their input."""
     components: Annotated[int, Field(ge=1)] = 8
     """K."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of what a layer adds that is left out in training."""
 
     @property
     def context(self) -> int:
         """Spacings of the past that a prediction is made from."""
-        return max(*self.windows, self.lags)
+        return max((*self.windows, self.lags))
 
     @model_validator(mode="after")
     def _rising(self) -> Self:
         if list(self.windows) != sorted(set(self.windows)):
             raise ValueError(f"model.windows has to rise; it is {self.windows}")
+        if bool(self.tones) != bool(self.windows):
+            raise ValueError("model.tones are heard over model.windows: give both, or 0 tones and no window")
         return self
 
 
@@ -88,6 +93,7 @@ class TonesModel(nn.Module):
         self.layers = nn.ModuleList(
             mark_residual(nn.Linear(config.width, config.width)) for _ in range(config.layers - 1)
         )
+        self.dropout = nn.Dropout(config.dropout)
         self.head = MixtureHead(config.width, config.components)
         initialise(self, residual_branches=config.layers)
 
@@ -101,8 +107,9 @@ class TonesModel(nn.Module):
 
         Where the zeros have fewer tones than asked for, the rest are silent: of frequency 0.
         """
-        found = strongest_tones(train, self.config.tones, self.config.highest)
-        self.frequencies[: len(found)] = torch.from_numpy(found)
+        if self.config.tones:
+            found = strongest_tones(train, self.config.tones, self.config.highest)
+            self.frequencies[: len(found)] = torch.from_numpy(found)
         heights = torch.from_numpy(np.stack([window.heights[:-1] for window in windows]))
         past = torch.from_numpy(np.stack([window.spacings[:-1] for window in windows]).astype(np.float32))
         features = torch.cat(
@@ -138,9 +145,9 @@ class TonesModel(nn.Module):
         if not each:
             past, past_heights = past[:, -self.context :], past_heights[:, -self.context - 1 :]
         features = (self._features(past, past_heights) - self.feature_mean) / self.feature_scale
-        x = F.gelu(self.first(features))
+        x = self.dropout(F.gelu(self.first(features)))
         for layer in self.layers:
-            x = x + F.gelu(layer(x))
+            x = x + self.dropout(F.gelu(layer(x)))
         found = self.head(x)
         return Densities(found.at((slice(None), -1)), found if each else None)
 
@@ -163,11 +170,11 @@ class TonesModel(nn.Module):
         with torch.autocast(past.device.type, enabled=False):
             rows, length = past.shape
             ends = length - self.context + 1
-            tones = self._tones(heights, ends).reshape(rows, ends, -1)
             dtype = self.feature_mean.dtype
             recent = past.to(dtype).unfold(1, self.config.lags, 1)[:, -ends:] - 1.0
             density = torch.log(heights[:, -ends:, None] / (2 * math.pi)) - TYPICAL_LOG_DENSITY
-            return torch.cat([tones, recent, density.to(dtype)], dim=-1)
+            heard = [self._tones(heights, ends).reshape(rows, ends, -1)] if self.config.tones else []
+            return torch.cat([*heard, recent, density.to(dtype)], dim=-1)
 
     def _tones(self, heights: Float[Tensor, "B U"], ends: int) -> Float[Tensor, "B R W J 2"]:
         """Real and imaginary part of each z."""
