@@ -22,6 +22,22 @@ def table(law, end=6.0, points=301) -> Tabulated:
     return Tabulated(grid, law.pdf(grid)[None])
 
 
+def test_crps_of_a_mixture_is_its_integral():
+    mixture, generator = draw_mixture(6, 3)
+    y = generator.normal(1, 1, 6)
+    x = np.linspace(-8, 10, 90_001)
+    for n, value in enumerate(y):
+        row = Mixture(
+            *(
+                part[n : n + 1].repeat(len(x), axis=0)
+                for part in (mixture.weights, mixture.means, mixture.scales)
+            )
+        )
+        wanted = np.square(row.cdf(x) - (x >= value)).sum() * (x[1] - x[0])
+        assert mixture.crps(y)[n] == pytest.approx(wanted, abs=2e-4)
+
+
+@pytest.mark.slow  # importing the oracle takes most of it
 def test_crps_of_a_mixture_is_that_of_scoringrules():
     oracle = pytest.importorskip("scoringrules")
     mixture, generator = draw_mixture(500)

@@ -34,7 +34,7 @@ def train(place, folder):
     recipe = recipe.model_copy(
         update={
             "train": recipe.train.model_copy(update=changes),
-            "data": SpacingData(source=WignerSource(count=9_000)),
+            "data": SpacingData(source=WignerSource(count=2_600), window=64),
             "model": model,
         }
     )

@@ -89,6 +89,7 @@ def test_entropies_given_few_spacings_are_exact(lags, nodes, nats):
     assert conditional_entropy(lags, nodes) == pytest.approx(nats, abs=2e-5)
 
 
+@pytest.mark.slow
 def test_the_entropy_given_three_spacings_is_exact():
     assert conditional_entropy(3, 14) == pytest.approx(0.45304, abs=4e-5)
 
