@@ -7,6 +7,7 @@ from ourospec.data.spacings import Series, frozen_targets, heights_of, nulls, un
 from ourospec.errors import DataError
 from ourospec.measure.density import Mixture
 from ourospec.measure.spacings.autoregression import Autoregression, fit
+from ourospec.measure.spacings.laws import gue_surmise
 from ourospec.measure.spacings.response import heard_primes, prime_powers, response
 from ourospec.measure.spacings.rollout import ensemble_crps, roll_out, score_rollout, starts_of
 from ourospec.measure.spacings.statistics import (
@@ -79,6 +80,13 @@ def test_a_rollout_goes_on_from_its_own_draws():
         wanted.append((wanted[-1] + wanted[-2]) / 2 + 0.01)
     for generator in (None, np.random.default_rng(0)):
         assert roll_out(predict, start, 5, generator)[0] == pytest.approx(wanted[2:], abs=1e-6)
+
+
+def test_rows_of_a_rollout_by_one_law_are_drawn_apart():
+    start = np.repeat(series(np.ones(4)).heights[None], 50, axis=0)
+    drawn = roll_out(gue_surmise().predict, start, 3, np.random.default_rng(0))
+    assert len(np.unique(drawn)) == 150
+    assert drawn.mean() == pytest.approx(1, abs=0.15)
 
 
 def test_a_rollout_of_the_truth_is_scored_as_such():

@@ -14,7 +14,7 @@ from ourospec.data.spacings.dataset import Series
 from ourospec.data.spacings.targets import Targets
 from ourospec.data.spacings.unfolding import heights_of, unfolded
 from ourospec.errors import DataError
-from ourospec.measure.density import Density
+from ourospec.measure.density import Density, Tabulated
 from ourospec.measure.spacings.statistics import gue_statistics, statistics
 
 HORIZONS = (1, 10, 50, 200)
@@ -78,6 +78,8 @@ def roll_out(
     rows = np.arange(len(heights))
     for step in range(steps):
         density = predict(Targets(spacings, heights, np.ones(len(rows)), rows))
+        if isinstance(density, Tabulated) and len(density.pdf) < len(rows):
+            density = density.repeated(len(rows))  # one law for all, drawn from apart
         drawn = density.mean() if generator is None else density.sample(generator)
         found[:, step] = np.maximum(drawn, LEAST)
         following = heights_of(unfolded(heights[:, -1]) + found[:, step])
