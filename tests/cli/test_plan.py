@@ -42,3 +42,11 @@ def test_plan_leaves_nothing_behind(corpus, ouro, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert ouro("plan", "dense_lm/smoke", "--no-measure", *corpus)[0] == 0
     assert list(tmp_path.iterdir()) == []
+
+
+def test_plan_speaks_of_what_the_model_predicts(ouro):
+    some = ["--data.source", "wigner", "--data.source.count", "4000"]
+    code, out, err = ouro("plan", "spacing_mdn/smoke_tones", "--no-measure", *some)
+    assert code == 0, err
+    assert "Per spacing" in out and "20 steps, 2.64 k spacings" in out
+    assert "token" not in out and "pass" not in out

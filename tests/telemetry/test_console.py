@@ -255,3 +255,27 @@ def test_a_red_flag_is_a_warning_with_a_command_to_try(show) -> None:
     text = " ".join(without_colours(show([START, *slow])).split())
     assert text.count("warning") == 1
     assert re.search(r"Training has become slow \(step \d+\)\. [\d.]+ k tokens/s .* Try: ouro doctor", text)
+
+
+def of_spacings() -> list[Event]:
+    """A run whose targets are no tokens."""
+    side = {"spacings": 5376, "where": "heights 14 to 5,796"}
+    about = {"unit": "spacing", "data": {"source": "zeros 1 to 6,000", "train": side, "heldout": side}}
+    events = [Event("start", 0, {**START.data, **about, "family": "real", "total_steps": 2})]
+    readings = {"loss": 3.5, "nll": 2.75, "lr": 0.0029, "tokens_per_second": 7012.0, "tokens": 8192}
+    events += [Event("step", number, readings) for number in (1, 2)]
+    events.append(Event("eval", 2, {"split": "heldout", "loss": 0.5, "loss_se": 0.04, "crps": 0.2}))
+    end = {"status": "complete", "seconds": 1.0, "stopped_early": "no held-out loss below 0.5000 nats"}
+    return [*events, Event("end", 2, end)]
+
+
+@pytest.mark.parametrize("show", [lambda events: shown(events, io.StringIO()), screen])
+def test_a_run_that_reads_no_text_is_told_in_its_own_unit(show):
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", show(of_spacings()))
+    assert "2 steps of 4,096 spacings" in text
+    assert "training 5.38 k spacings, heights 14 to 5,796" in re.sub(r" +", " ", text)
+    assert "0.500 ± 0.040 nats per spacing" in text and "spacings seen" in text and "7.01 k" in text
+    assert "no held-out loss below 0.5000 nats" in text
+    assert "2.750" in text, "the likelihood alone, not all costs"
+    for word in ("token", "perplexity", "byte", "document", "depth"):
+        assert word not in text.lower(), word

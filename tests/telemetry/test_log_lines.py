@@ -41,6 +41,16 @@ def test_a_forced_step_has_no_word_on_what_nobody_asked_the_gates() -> None:
     )
 
 
+def test_a_model_that_reads_no_text_tells_its_likelihood_and_its_unit() -> None:
+    facts = {"total_steps": 9, "tokens_per_step": 132, "unit": "spacing"}
+    assert start_lines(Event("start", 0, facts)) == ["INIT | PARAMS – | 9 steps of 132 spacings"]
+    assert step_line(Event("step", 1, {"loss": 0.5, "nll": 0.25})).startswith(
+        "STEP: 1 | TOT: 0.5000 | NLL: 0.2500 |"
+    )
+    early = {"status": "complete", "stopped_early": "no held-out loss below 1.0"}
+    assert end_line(Event("end", 8, early)) == "END | complete after step 8 | no held-out loss below 1.0"
+
+
 def test_an_audit_names_its_layer_and_has_no_error_of_control() -> None:
     line = step_line(audit(1501, layer=1))
     assert line.startswith("STEP: 1501 [AUDIT L1] | TOT: ")

@@ -18,6 +18,7 @@ from ourospec.cli.suggest import normal
 from ourospec.errors import ConfigError
 from ourospec.runs import RunDirectory
 from ourospec.telemetry.quantities import count, duration, size
+from ourospec.telemetry.reading import unit
 
 if TYPE_CHECKING:
     from ourospec.recipe import Recipe
@@ -84,11 +85,12 @@ def estimate(recipe: Recipe, seconds: float, *, tell: bool) -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory() as folder:
         job = recipe.assemble(RunDirectory(Path(folder)), (), say_so if tell else None)
+        about = {"unit": unit(job.about)}
         if not seconds:
-            return unmeasured(job)
+            return about | unmeasured(job)
         if tell:
             say_so(f"measuring for about {duration(seconds)}")
-        return measured(job, seconds)
+        return about | measured(job, seconds)
 
 
 def measured(job: Job, seconds: float) -> dict[str, Any]:
@@ -121,7 +123,7 @@ def unmeasured(job: Job) -> dict[str, Any]:
     return {
         "parameters": parts,
         "parameters_total": sum(parts.values()),
-        "tokens_per_step": job.train.batch_size * job.train.window,
+        "tokens_per_step": job.about.get("tokens_per_step", job.train.batch_size * job.train.window),
         "flops_per_token": cost.uniform(),
         "flops_per_further_pass": sum(cost.later_pass),
         "memory": {
@@ -144,10 +146,11 @@ def show(start: str, recipe: Recipe, figures: Mapping[str, Any]) -> None:
     print_section(f"Parameters of {start}", [*parts, ("all", f"{count(whole):>8}")])
     tokens = figures["tokens_per_step"] * recipe.train.steps
     further = figures["flops_per_further_pass"]
-    flops = [("one pass per layer", f"{flop(figures['flops_per_token'])} forward")]
+    flops = [("one pass per layer" if further else "model", f"{flop(figures['flops_per_token'])} forward")]
     if further:
         flops.append(("each further pass", flop(further)))
-    print_section("Per token", flops)
+    thing = figures["unit"]
+    print_section(f"Per {thing}", flops)
     memory = [(name, size(n)) for name, n in figures["memory"].items() if n]
     total = size(figures["memory_total"])
     note = "" if "pace" in figures else ", activations not counted: they need the measurement"
@@ -157,12 +160,12 @@ def show(start: str, recipe: Recipe, figures: Mapping[str, Any]) -> None:
         f"{size(figures['disk'])} at most, a checkpoint being {size(figures['checkpoint'])}; {free} are free"
     )
     print_section("Disk", [("checkpoints", disk)])
-    rows = [("work", f"{recipe.train.steps:,} steps, {count(tokens)} tokens")]
+    rows = [("work", f"{recipe.train.steps:,} steps, {count(tokens)} {thing}s")]
     if "seconds" in figures:
         speed = figures["tokens_per_second"]
         spread = figures["pace"]["spread"]
         rows += [
-            ("speed here", f"{speed:,.0f} tokens/s (times of single micro-batches spread by {spread:.0%})"),
+            ("speed here", f"{speed:,.0f} {thing}s/s (times of single micro-batches spread by {spread:.0%})"),
             ("whole run", f"{duration(figures['seconds'])}, evaluations and samples not counted"),
         ]
     print_section("Time", rows)

@@ -5,9 +5,9 @@ counts finished optimiser steps, `time` is in seconds since 1970. A number that 
 A reader accepts fields that it does not know: objectives report metrics of their own. What each kind holds:
 
 start       name, family; parameters (count); device, precision; total_steps; tokens_per_step; resumed_from (a
-            step, or null for a fresh run); data (of a language model: source, corpus_fingerprint, split,
-            near_duplicates, vocab_size, lossless, and under train and heldout documents, tokens, bytes,
-            bytes_per_token)
+            step, or null for a fresh run); unit (of targets: what tokens, tokens_per_step and tokens_per_second count;
+            absent: token); data (of a language model: source, corpus_fingerprint, split, near_duplicates,
+            vocab_size, lossless, and under train and heldout documents, tokens, bytes, bytes_per_token)
 step        loss (nats per target, all costs included); lr; lr_phase (warmup, cosine or done); grad_norm,
             grad_norm_clipped (L2, before and after clipping); tokens (seen so far); tokens_per_second;
             step_seconds (of this step); seconds (spent training so far)

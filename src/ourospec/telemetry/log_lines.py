@@ -19,7 +19,7 @@ from typing import Any
 from ourospec.contracts import Event
 from ourospec.telemetry.plain_text import visible
 from ourospec.telemetry.quantities import UNKNOWN
-from ourospec.telemetry.reading import AUDIT, FORCED, as_number
+from ourospec.telemetry.reading import AUDIT, FORCED, as_number, unit
 
 LAYERS_EVERY = 10
 TRACES_EVERY = 50
@@ -37,8 +37,8 @@ def start_lines(event: Event) -> list[str]:
     if data.get("device"):
         facts.append(f"{data['device']} in {data.get('precision') or UNKNOWN}")
     if data.get("total_steps"):
-        tokens = _number(data, "tokens_per_step", ",.0f")
-        facts.append(f"{_number(data, 'total_steps', ',.0f')} steps of {tokens} tokens")
+        targets = _number(data, "tokens_per_step", ",.0f")
+        facts.append(f"{_number(data, 'total_steps', ',.0f')} steps of {targets} {unit(data)}s")
     return [visible(" | ".join(["INIT", *facts]))]
 
 
@@ -49,7 +49,9 @@ def warning_line(event: Event) -> str:
 
 def end_line(event: Event) -> str:
     """How the run ended."""
-    return f"END | {event.data.get('status', UNKNOWN)} after step {event.step}"
+    early = event.data.get("stopped_early")
+    words = f"END | {event.data.get('status', UNKNOWN)} after step {event.step}"
+    return visible(f"{words} | {early}" if early else words)
 
 
 def step_lines(event: Event, deadband_before: bool | None) -> list[str]:
@@ -76,6 +78,7 @@ def step_line(event: Event) -> str:
     deep = data.get("mean_passes") is not None
     fields = [f"{STEP}{event.step}{_prefix(data)}", f"TOT: {_number(data, 'loss', '.4f')}"]
     fields += _present(data, "LM: {}", "lm_loss", ".4f")
+    fields += _present(data, "NLL: {}", "nll", ".4f")
     if deep:
         raw, reward = _number(data, "ponder_raw", ".6f"), _number(data, "ponder_reward", ".6f")
         fields.append(f"PONDER: {_number(data, 'ponder', '.6f')} (RAW: {raw}, RWD: {reward})")

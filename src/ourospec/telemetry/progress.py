@@ -7,10 +7,12 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ourospec.telemetry.reading import LIKELIHOODS
+
 SMOOTHED_STEPS = 20
 SHORTEST_MEMORY = 30.0
 """Seconds over which the pace is measured at least; later it is the last third of the run."""
-SMOOTHED = ("loss", "lm_loss", "bits_per_byte", "mean_passes", "tokens_per_second", "grad_norm")
+SMOOTHED = ("loss", *LIKELIHOODS, "bits_per_byte", "mean_passes", "tokens_per_second", "grad_norm")
 
 
 class Progress:
@@ -78,8 +80,9 @@ class Progress:
         return len(speeds) / sum(1 / speed for speed in speeds)
 
     def mean_loss(self, last: int = SMOOTHED_STEPS) -> float | None:
-        """Nats per target: of the next token alone where the objective says so, else all costs included."""
-        values = list(self._recent.get("lm_loss") or self._recent.get("loss") or ())[-last:]
+        """Nats per target: its likelihood alone where the objective says so, else all costs included."""
+        told = (self._recent.get(name) for name in (*LIKELIHOODS, "loss"))
+        values = list(next((found for found in told if found), ()))[-last:]
         return sum(values) / len(values) if values else None
 
     def seconds_left(self) -> float | None:

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 FORCED, POLICY, AUDIT = "forced", "policy", "audit"
 """Kinds of step: passes forced on every token, decided by the gates, or by the gates with one layer probed."""
+LIKELIHOODS = ("lm_loss", "nll")
+"""Readings of a step that are −ln p of a target and nothing else; `loss` may hold other costs besides."""
 
 
 class Reading(NamedTuple):
@@ -77,9 +79,14 @@ class Reading(NamedTuple):
 
     @property
     def loss(self) -> float | None:
-        """Nats per target: of the next token alone where that is told, else with all costs."""
-        found = self.number("lm_loss")
-        return self.number("loss") if found is None else found
+        """Nats per target: its likelihood alone where that is told, else with all costs."""
+        found = (self.number(name) for name in LIKELIHOODS)
+        return next((number for number in found if number is not None), self.number("loss"))
+
+
+def unit(start: Mapping[str, Any]) -> str:
+    """What the model of a run predicts, one at a time: a token, unless its start event names something else."""
+    return str(start.get("unit") or "token")
 
 
 def as_number(value: Any) -> float | None:

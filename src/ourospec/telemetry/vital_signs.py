@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ourospec.telemetry.quantities import count, decimal, scientific
-from ourospec.telemetry.reading import POLICY, Reading
+from ourospec.telemetry.reading import POLICY, Reading, unit
 
 LATE = 0.2
 """Share of the steps that the signs are about."""
@@ -52,11 +52,14 @@ class VitalSigns:
     def __init__(self) -> None:
         self.forced = 0
         """Steps whose passes were forced."""
+        self._unit = "token"
         self._steps: list[Step] = []
         self._decisions: list[Decision] = []
 
     def take(self, reading: Reading) -> None:
         """Take in the next event."""
+        if reading.kind == "start":
+            self._unit = unit(reading.data)
         if reading.kind != "step":
             return
         numbers = (reading.loss, reading.number("tokens_per_second"), reading.number("grad_norm"))
@@ -139,12 +142,12 @@ class VitalSigns:
         if losses:
             first = _known([s.loss for s in self._steps[: len(late)]])
             before = decimal(_mean(first) if first else None)
-            words = f"{decimal(_mean(losses))} nats per token; {before} in as many steps at the start"
+            words = f"{decimal(_mean(losses))} nats per {self._unit}; {before} in as many steps at the start"
             found.append(Sign("loss", _mean(losses), words))
         if norms:
             found.append(Sign("grad_norm", _mean(norms), f"{_mean(norms):.2f} before clipping"))
         if speeds:
-            found.append(Sign("tokens_per_second", _mean(speeds), count(_mean(speeds))))
+            found.append(Sign(f"{self._unit}s_per_second", _mean(speeds), count(_mean(speeds))))
         return found
 
 

@@ -18,7 +18,7 @@ from ourospec.telemetry.quantities import (
     size,
     with_error,
 )
-from ourospec.telemetry.reading import FORCED, as_number
+from ourospec.telemetry.reading import FORCED, as_number, unit
 
 LONGEST_SOURCE = 60
 """Characters; files can be named by the hundred."""
@@ -38,8 +38,8 @@ def opening(start: Mapping[str, Any]) -> str:
         parts.append(f"{start['device']} in {start.get('precision') or UNKNOWN}")
     if start.get("total_steps"):
         steps = f"{start['total_steps']:,} steps"
-        tokens = start.get("tokens_per_step")
-        parts.append(f"{steps} of {tokens:,} tokens" if tokens else steps)
+        targets = start.get("tokens_per_step")
+        parts.append(f"{steps} of {counted(targets, unit(start))}" if targets else steps)
     if start.get("resumed_from") is not None:
         parts.append(f"resumed at step {start['resumed_from']:,}")
     return ", ".join(parts)
@@ -51,14 +51,22 @@ def corpus(start: Mapping[str, Any]) -> list[tuple[str, str]]:
     if not isinstance(data, Mapping) or not data.get("source"):
         return []
     source = visible(str(data["source"])).replace("\n", " ")
-    found = [("text", source if len(source) <= LONGEST_SOURCE else source[: LONGEST_SOURCE - 1] + "…")]
+    source = source if len(source) <= LONGEST_SOURCE else source[: LONGEST_SOURCE - 1] + "…"
+    found = [("text" if unit(start) == "token" else "data", source)]
     for name, side in (("training", data.get("train")), ("held out", data.get("heldout"))):
         if side:
-            documents = counted(side.get("documents", 0), "document")
-            found.append((name, f"{count(side.get('tokens'))} tokens in {documents}"))
-    if data.get("train"):
-        found.append(("bytes/token", decimal(data["train"].get("bytes_per_token"), 2)))
+            found.append((name, _side(side, f"{unit(start)}s")))
+    if data.get("train") and "bytes_per_token" in data["train"]:
+        found.append(("bytes/token", decimal(data["train"]["bytes_per_token"], 2)))
     return found
+
+
+def _side(side: Mapping[str, Any], units: str) -> str:
+    """How much there is on one side of the split, and in or over what."""
+    much = f"{count(side.get(units))} {units}"
+    if "documents" in side:
+        return f"{much} in {counted(side['documents'], 'document')}"
+    return f"{much}, {side['where']}" if side.get("where") else much
 
 
 def readings(progress: Progress) -> list[tuple[str, str]]:
@@ -68,7 +76,7 @@ def readings(progress: Progress) -> list[tuple[str, str]]:
         found.append(("bits/byte", decimal(progress.mean("bits_per_byte"))))
     if progress.adaptive:
         found += _thinking(progress)
-    found.append(("tokens/s", count(progress.tokens_per_second())))
+    found.append((f"{unit(progress.start)}s/s", count(progress.tokens_per_second())))
     found.append(("lr", scientific(progress.latest.get("lr"))))
     return found
 
@@ -105,7 +113,7 @@ def scores(data: Mapping[str, Any], *, adaptive: bool) -> list[tuple[str, str]]:
 
 
 def split_name(data: Mapping[str, Any]) -> str:
-    """Which text was scored."""
+    """Which side of the data was scored."""
     return {"heldout": "held-out"}.get(str(data.get("split", "")), str(data.get("split") or "evaluation"))
 
 
@@ -117,19 +125,20 @@ def saved(data: Mapping[str, Any]) -> str:
 def summary(progress: Progress, end: Mapping[str, Any]) -> list[tuple[str, str]]:
     """(name, value): what the run came to."""
     rows = []
-    evaluation = progress.evaluation
+    evaluation, thing = progress.evaluation, unit(progress.start)
     if evaluation:
         name = split_name(evaluation)
         rows.append(
             (
                 f"{name} loss",
-                f"{with_error(evaluation.get('loss'), evaluation.get('loss_se'))} nats per token",
+                f"{with_error(evaluation.get('loss'), evaluation.get('loss_se'))} nats per {thing}",
             )
         )
         if evaluation.get("bits_per_byte") is not None:
             bits = with_error(evaluation["bits_per_byte"], evaluation.get("bits_per_byte_se"))
             rows.append(("bits per byte", bits))
-        rows.append(("perplexity", count(evaluation.get("perplexity"))))
+        if evaluation.get("perplexity") is not None:
+            rows.append(("perplexity", count(evaluation["perplexity"])))
         if progress.adaptive:
             rows.append(
                 ("mean depth", f"{decimal(evaluation.get('mean_passes'), 2)} passes per token and layer")
@@ -137,6 +146,8 @@ def summary(progress: Progress, end: Mapping[str, Any]) -> list[tuple[str, str]]
         if evaluation.get("flops_per_token") is not None:
             rows.append(("forward cost", f"{count(evaluation['flops_per_token'])}FLOP per token"))
     if progress.latest.get("tokens"):
-        rows.append(("tokens seen", f"{progress.latest['tokens']:,}"))
+        rows.append((f"{thing}s seen", f"{progress.latest['tokens']:,}"))
+    if end.get("stopped_early"):
+        rows.append(("ended early", str(end["stopped_early"])))
     rows.append(("time training", duration(end.get("seconds"))))
     return rows

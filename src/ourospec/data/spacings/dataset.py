@@ -102,9 +102,11 @@ def _too_few(whole: Series, needed: int, what: str, option: str) -> DataError:
 
 
 def _describe(side: list[Series]) -> dict[str, Any]:
+    lowest, highest = float(side[0].heights[0]), float(side[-1].heights[-1])
     return {
         "stretches": len(side),
         "spacings": sum(len(series.spacings) for series in side),
-        "lowest": float(side[0].heights[0]),
-        "highest": float(side[-1].heights[-1]),
+        "lowest": lowest,
+        "highest": highest,
+        "where": f"heights {lowest:,.0f} to {highest:,.0f}",
     }

@@ -115,7 +115,11 @@ class SpacingRecipe(Recipe):
             seed=self.seed,
             policy=policy,
             patience=self.patience,
-            about={"data": dataset.summary, "tokens_per_step": self.train.batch_size * targets},
+            about={
+                "data": dataset.summary,
+                "unit": "spacing",
+                "tokens_per_step": self.train.batch_size * targets,
+            },
         )
 
     def open(self, run: RunDirectory, device: DeviceName = "auto") -> Fitted:

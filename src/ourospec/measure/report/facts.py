@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from ourospec.measure.report.history import History
 from ourospec.telemetry import wording
 from ourospec.telemetry.quantities import UNKNOWN, count, counted, decimal, duration
+from ourospec.telemetry.reading import unit
 
 STATUSES = {
     "complete": ("complete", "good"),
@@ -42,11 +43,19 @@ def headline(history: History) -> list[Fact]:
         )
         facts.append(Fact("Bits per byte", decimal(bits), _error(score.get("bits_per_byte_se")), note=note))
     if score.get("loss") is not None:
-        note = f"nats per token; perplexity {count(score.get('perplexity'))}"
+        note = f"nats per {unit(history.start)}"
+        if score.get("perplexity") is not None:
+            note += f"; perplexity {count(score['perplexity'])}"
         facts.append(Fact("Loss", decimal(score["loss"]), _error(score.get("loss_se")), note=note))
     elif history.mean_of_late("loss") is not None:
         facts.append(
-            Fact("Training loss", decimal(history.mean_of_late("loss")), "", "nats/token", "never evaluated")
+            Fact(
+                "Training loss",
+                decimal(history.mean_of_late("loss")),
+                "",
+                f"nats/{unit(history.start)}",
+                "never evaluated",
+            )
         )
     if history.adaptive:
         depth = score.get("mean_passes", history.mean_of_late("mean_passes"))
@@ -64,15 +73,16 @@ def headline(history: History) -> list[Fact]:
 def details(history: History) -> list[Fact]:
     """The numbers of the second row."""
     start, latest = history.start, history.latest
+    things = f"{unit(start)}s"
     steps = f"{history.step:,}" + (
         f" of {history.total_steps:,}" if history.step != history.total_steps else ""
     )
     return [
         Fact("Parameters", count(start.get("parameters"))),
         Fact("Steps", steps),
-        Fact("Tokens seen", count(latest.get("tokens"))),
+        Fact(f"{things.capitalize()} seen", count(latest.get("tokens"))),
         Fact("Time training", duration(latest.get("seconds"))),
-        Fact("Speed", f"{count(_speed(history))} tokens/s"),
+        Fact("Speed", f"{count(_speed(history))} {things}/s"),
         Fact("Device", f"{start.get('device', UNKNOWN)}, {start.get('precision', UNKNOWN)}"),
         Fact("Begun", moment(history.began)),
         *(Fact(name.capitalize(), value) for name, value in wording.corpus(start)),
@@ -86,8 +96,9 @@ def moment(seconds: float) -> str:
 
 def sentence(history: History) -> str:
     """The run in a sentence."""
-    text = f"{count(history.start.get('parameters'))} parameters read {count(history.latest.get('tokens'))} tokens"
-    text += f" in {duration(history.latest.get('seconds'))}"
+    latest, things = history.latest, f"{unit(history.start)}s"
+    text = f"{count(history.start.get('parameters'))} parameters read {count(latest.get('tokens'))} {things}"
+    text += f" in {duration(latest.get('seconds'))}"
     score = history.evaluation.data if history.evaluation else {}
     if score.get("bits_per_byte") is not None and score.get("documents"):
         text += f" and were tested on {counted(score['documents'], 'held-out document')}"

@@ -10,10 +10,11 @@ import numpy as np
 from ourospec.measure.report import market, thinking
 from ourospec.measure.report.drawing import Figure, axes, line, noisy, with_evaluations
 from ourospec.measure.report.history import History
+from ourospec.telemetry.reading import LIKELIHOODS, unit
 
 KNOWN = frozenset(
     {
-        "loss", "lm_loss", "bits_per_byte", "lr", "grad_norm", "grad_norm_clipped", "tokens", "tokens_per_second",
+        "loss", *LIKELIHOODS, "bits_per_byte", "lr", "grad_norm", "grad_norm_clipped", "tokens", "tokens_per_second",
         "seconds", "step_seconds", "mean_passes", "wanted_passes", "expected_passes", "exec_passes", "gap",
         "passes_by_layer", "depth_histogram", "survival", "price", "price_next", "target_passes", "control_error",
         "deadband_steps", "delta_ce", "delta_h", "audit_layer", "win_rate",
@@ -29,13 +30,13 @@ def draw_figures(history: History) -> list[Figure]:
 
 
 def _loss(history: History) -> Iterator[Figure]:
-    name = "lm_loss" if "lm_loss" in history.series else "loss"
+    name = next((name for name in LIKELIHOODS if name in history.series), "loss")
     data = with_evaluations(history, name, "loss")
     if data:
-        caption = (
-            "Nats per token of the text alone; lower is better. Bars: one standard error over documents."
-        )
-        yield Figure("loss", "learning", "Loss", caption, data, axes("nats per token"))
+        thing = unit(history.start)
+        costs = " While training with all other costs." if name == "loss" else ""
+        caption = f"Nats per {thing}; lower is better.{costs} Bars: one standard error."
+        yield Figure("loss", "learning", "Loss", caption, data, axes(f"nats per {thing}"))
 
 
 def _bits(history: History) -> Iterator[Figure]:
@@ -70,8 +71,9 @@ def _gradient(history: History) -> Iterator[Figure]:
 def _speed(history: History) -> Iterator[Figure]:
     found = history.series.get("tokens_per_second")
     if found is not None and len(found):
-        data = noisy(found, "tokens/s", "var(--train)")
-        layout = axes("tokens per second")
+        things = f"{unit(history.start)}s"
+        data = noisy(found, f"{things}/s", "var(--train)")
+        layout = axes(f"{things} per second")
         layout["yaxis"]["rangemode"] = "tozero"
         caption = "While training; evaluations, samples and saves are not in it."
         yield Figure("speed", "optimisation", "Speed", caption, data, layout)

@@ -22,7 +22,7 @@ from ourospec.measure.report.tables import (
 from ourospec.measure.report.texts import choose_rounds, render_legend, render_round, scale_of
 
 SECTIONS = {
-    "learning": ("Learning", "How well it predicts text, while training and on text held out from it."),
+    "learning": ("Learning", "How well it predicts, while training and on data held out from it."),
     "thinking": ("Thinking", "How many passes tokens run through each layer before they leave it."),
     "market": ("The price of a pass", "Whether it holds the budget, and whether the passes earn it."),
     "optimisation": ("Optimisation", "How the weights were moved, and how fast."),
@@ -132,7 +132,8 @@ def _figure(figure: Figure) -> str:
 
 
 def _evaluations(history: History) -> str:
-    words = "± one standard error over documents. The last is at the top."
+    over = " over documents" if any("documents" in moment.data for moment in history.evaluations) else ""
+    words = f"± one standard error{over}. The last is at the top."
     return _section("evaluations", "Evaluations", words, render_evaluations(history))
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from ourospec.measure.report.history import History
 from ourospec.measure.report.markup import safe
@@ -12,33 +12,70 @@ from ourospec.telemetry.quantities import UNKNOWN, count, size, with_error
 Rows = Sequence[tuple[str, str]]
 
 
+class _Column(NamedTuple):
+    """One figure of an evaluation: its name there, the head of its column, and how it is written."""
+
+    name: str
+    title: str
+    show: Callable[[Mapping[str, Any], str], str]
+
+
+def _measured(score: Mapping[str, Any], name: str) -> str:
+    return with_error(score.get(name), score.get(f"{name}_se"))
+
+
+def _counted(score: Mapping[str, Any], name: str) -> str:
+    return count(score.get(name))
+
+
+def _whole(score: Mapping[str, Any], name: str) -> str:
+    return UNKNOWN if score.get(name) is None else f"{score[name]:,}"
+
+
+def _depth(score: Mapping[str, Any], name: str) -> str:
+    return with_error(score.get(name), score.get(f"{name}_se"), 2)
+
+
+_COLUMNS = (
+    _Column("loss", "loss", _measured),
+    _Column("perplexity", "perplexity", _counted),
+    _Column("bits_per_byte", "bits per byte", _measured),
+    _Column("mean_passes", "mean depth", _depth),
+    _Column("flops_per_token", "FLOP per token", _counted),
+    _Column("documents", "documents", _whole),
+    _Column("tokens", "tokens", _whole),
+)
+
+
 def render_evaluations(history: History) -> str:
     """One row an evaluation, the last at the top."""
     if not history.evaluations:
         return "<p class='empty'>This run was not evaluated.</p>"
-    head = ["step", "loss", "perplexity", "bits per byte"]
-    head += ["mean depth"] if history.adaptive else []
-    head += ["FLOP per token", "documents", "tokens"]
+    scores = [moment.data for moment in history.evaluations]
+    columns = [column for column in _COLUMNS if any(column.name in score for score in scores)]
+    columns = [column for column in columns if history.adaptive or column.name != "mean_passes"]
+    columns += _further(scores)
+    head = ["step", *(column.title for column in columns)]
     body = []
     for moment in reversed(history.evaluations):
-        score = moment.data
-        row = [
-            f"{moment.step:,}",
-            with_error(score.get("loss"), score.get("loss_se")),
-            count(score.get("perplexity")),
-        ]
-        row.append(with_error(score.get("bits_per_byte"), score.get("bits_per_byte_se")))
-        if history.adaptive:
-            row.append(with_error(score.get("mean_passes"), score.get("mean_passes_se"), 2))
-        row += [
-            count(score.get("flops_per_token")),
-            _whole(score.get("documents")),
-            _whole(score.get("tokens")),
-        ]
+        row = [f"{moment.step:,}", *(column.show(moment.data, column.name) for column in columns)]
         body.append("<tr>" + "".join(f"<td>{safe(cell)}</td>" for cell in row) + "</tr>")
     heads = "".join(f"<th>{name}</th>" for name in head)
     table = f'<table class="data"><thead><tr>{heads}</tr></thead><tbody>{"".join(body)}</tbody></table>'
     return f'<div class="scroll">{table}</div>'
+
+
+def _further(scores: Sequence[Mapping[str, Any]]) -> list[_Column]:
+    """What else was measured with a standard error, and how much was counted."""
+    known = {column.name for column in _COLUMNS}
+    names = dict.fromkeys(name for score in scores for name in score if name not in known)
+    measured = [name for name in names if f"{name}_se" in names]
+    counted = [
+        name for name in names if any(type(score.get(name)) is int for score in scores) and name != "bytes"
+    ]
+    return [_Column(name, name.replace("_", " "), _measured) for name in measured] + [
+        _Column(name, name.replace("_", " "), _whole) for name in counted
+    ]
 
 
 def render_settings(recipe: Mapping[str, Any]) -> str:
@@ -98,7 +135,3 @@ def _setting(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(repr(item) if isinstance(item, str) else _setting(item) for item in value) or "none"
     return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def _whole(number: int | None) -> str:
-    return UNKNOWN if number is None else f"{number:,}"

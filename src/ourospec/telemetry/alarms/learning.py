@@ -7,7 +7,7 @@ from typing import ClassVar
 from ourospec.telemetry.alarms.rule import Rule, Setting, Words
 from ourospec.telemetry.averages import MovingMean
 from ourospec.telemetry.quantities import count, decimal, scientific
-from ourospec.telemetry.reading import FORCED, Reading
+from ourospec.telemetry.reading import FORCED, Reading, unit
 
 WARMUP_SHARE = 0.05
 """Of the run, in which neither loss nor gradient is judged where the trainer does not name its warm-up."""
@@ -155,7 +155,7 @@ class LossNotFalling(LearningRule):
             evidence=f"Over the last {self._length} steps it was {new:.3f} nats on average, before that {old:.3f}.",
             cause="The learning rate is too high, and undoes what was learned."
             if rising
-            else "The learning rate is too low or too high, or the text holds nothing more that the model could learn.",
+            else "The learning rate is too low or too high, or the data hold nothing more that the model could learn.",
             command=self.slower(),
         )
 
@@ -194,7 +194,7 @@ class LossSpike(LearningRule):
         return Words(
             title="The loss has jumped",
             evidence=f"It stands at {self._last:.3f} nats; before, it was {level:.3f} on average.",
-            cause="An update went too far: the learning rate is high for this stage, or a stretch of text is unlike "
+            cause="An update went too far: the learning rate is high for this stage, or a stretch of data is unlike "
             "the rest.",
             command=self.slower(),
         )
@@ -235,6 +235,7 @@ class Slow(LearningRule):
         self._speed: MovingMean | None = None
         self._work: MovingMean | None = None
         self._usual = (0.0, 0.0)
+        self._unit = "token"
 
     @property
     def patience(self) -> int:
@@ -242,6 +243,7 @@ class Slow(LearningRule):
 
     def judge(self, reading: Reading) -> bool | None:
         if reading.kind == "start":  # perhaps on another machine
+            self._unit = unit(reading.data)
             self._speed = self._work = None
             self._usual = (0.0, 0.0)
             return False
@@ -262,7 +264,7 @@ class Slow(LearningRule):
         speed = self._speed.mean if self._speed else 0.0
         return Words(
             title="Training has become slow",
-            evidence=f"{count(speed)} tokens/s over the last 20 steps, {count(self._usual[0])} at its best.",
+            evidence=f"{count(speed)} {self._unit}s/s over the last 20 steps, {count(self._usual[0])} at its best.",
             cause="Another program takes the processor, memory has run short and is swapped, or the machine runs hot.",
             command="ouro doctor",
         )
