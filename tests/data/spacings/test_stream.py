@@ -37,8 +37,8 @@ def test_each_spacing_is_a_target_once_an_epoch_but_for_the_ends():
     found = torch.cat([made.batches(step)[0].targets for step in range(made.windows_per_epoch)]).flatten()
     places = ((found.double() - 0.5) * 10_000).round().long()
     assert len(places.unique()) == len(places)
-    # 550 spacings, less at each of the two stretches the 9 that no window can end with, and 2·R at its ends.
-    assert len(places) >= 550 - 2 * (9 + 8)
+    # 550 spacings, less at each of the two stretches the 9 that no window can end with, and 2(R − 1) at its ends.
+    assert len(places) >= 550 - 2 * (9 + 6)
 
 
 def test_windows_stay_in_their_stretch():

@@ -17,7 +17,7 @@ from torch import Tensor
 from ourospec.data.spacings.dataset import Series, SpacingDataset
 from ourospec.errors import ConfigError, DataError
 
-_ORDER = "spacing-windows-v1"
+_ORDER = "spacing-windows-v2"
 """Names the order below; a change of it changes every stream's fingerprint."""
 
 
@@ -50,9 +50,9 @@ class SpacingBatch:
 class SpacingStream:
     """Windows of T + 1 spacings in a random order; each spacing is a target once an epoch.
 
-    Only the first T + 1 − R spacings of a stretch are targets of no window, and up to R − 1 at each of its ends in any
-    one epoch: an epoch cuts every stretch from an offset of its own (0 to R − 1), and goes through the windows in an
-    order of its own, both from Philox, a counter-based generator, keyed by (seed, epoch). Row i of step s is sample
+    Only the first T + 1 − R spacings of a stretch are targets of no window, and in any one epoch 2(R − 1) more at its
+    ends, at most: an epoch cuts every stretch from an offset of its own (0 to R − 1), and goes through the windows in
+    an order of its own, both from Philox, a counter-based generator, keyed by (seed, epoch). Row i of step s is sample
     s · batch_size + i of this endless sequence, so that its whole position is the step.
 
     Args:
@@ -94,9 +94,7 @@ class SpacingStream:
         order = f"{_ORDER}\n{dataset.fingerprint}\n{past}\n{targets}\n{batch_size}\n{seed}"
         self._fingerprint = hashlib.sha256(order.encode()).hexdigest()
         # As many in every epoch, whatever its offset.
-        self._windows = [
-            max(1, (len(series.spacings) - past - targets + 1) // targets) for series in self._series
-        ]
+        self._windows = [max(1, (len(series.spacings) - past) // targets) for series in self._series]
         self.windows_per_epoch = sum(self._windows)
         self._firsts = np.cumsum([0, *self._windows])
         self._epoch = lru_cache(maxsize=2)(self._draw_epoch)
