@@ -21,7 +21,7 @@ def table(tmp_path_factory) -> str:
 
 
 def test_compare_puts_baselines_in_order_on_the_same_targets(table, ouro, capsys):
-    options = ["--table", table, "--targets", "300", "--split", "tail"]
+    options = ["--table", table, "--unchecked", "--targets", "300", "--split", "tail"]
     code, out, _ = ouro("compare", *options, "--json")
     assert code == 0
     (found,) = json.loads(out)["tables"]
@@ -50,15 +50,16 @@ def test_compare_puts_baselines_in_order_on_the_same_targets(table, ouro, capsys
 
 
 def test_what_cannot_be_compared_is_said(table, trained, ouro):
-    code, _, err = ouro("compare", "--table", table, "--targets", "5", "--against", "magic")
+    given = ("compare", "--table", table, "--unchecked", "--targets")
+    code, _, err = ouro(*given, "5", "--against", "magic")
     assert code == 3 and "--block" in err, "the interleaved split needs 256,000 spacings"
-    code, _, err = ouro(
-        "compare", "--table", table, "--targets", "5", "--split", "tail", "--against", "magic"
-    )
+    code, _, err = ouro(*given, "5", "--split", "tail", "--against", "magic")
     assert code == 2 and "magic" in err and "exact GUE law" in err
     code, _, err = ouro("compare", trained.run)
     assert code == 2 and "does not predict spacings" in err
     code, _, err = ouro("compare", "nowhere")
     assert code == 2
+    code, _, err = ouro("compare", "--table", table, "--split", "tail")
+    assert code == 3 and "nearest zero" in err, "a table is checked"
     code, _, err = ouro("compare", "--table", table, "--targets", "0")
     assert code == 2 and "nothing to predict" in err

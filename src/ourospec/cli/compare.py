@@ -41,6 +41,9 @@ class CompareOptions:
             help_behavior_hint="(default: the first --count zeros)",
         ),
     ] = ""
+    unchecked: Annotated[
+        bool, tyro.conf.arg(help="The table's heights need not be zeros of the zeta function.")
+    ] = False
     count: Annotated[int, tyro.conf.arg(help="Without a run: how many zeros.")] = 2_001_052
     split: Annotated[
         Literal["both", "tail", "interleaved"], tyro.conf.arg(help="Without a run: what is held out.")
@@ -96,7 +99,8 @@ def assemble(options: CompareOptions) -> list[tuple[SpacingData, list[str]]]:
     from ourospec.runs import open_run
 
     if not options.runs:
-        source = TableSource(path=options.table) if options.table else ZerosSource(count=options.count)
+        table = TableSource(path=options.table, check=not options.unchecked) if options.table else None
+        source = table or ZerosSource(count=options.count)
         splits = ("tail", "interleaved") if options.split == "both" else (options.split,)
         return [(SpacingData(source=source, split=split, block=options.block), []) for split in splits]
     if len(set(options.runs)) < len(options.runs):

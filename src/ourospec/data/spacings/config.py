@@ -32,7 +32,10 @@ class TableSource(Config):
     kind: Literal["table"] = "table"
     """Which source."""
     path: Annotated[str, AfterValidator(absolute)]
-    """The file; it is checked as `ouro zeros --check` does."""
+    """The file."""
+    check: bool = True
+    """Whether every height is held against the zero that is computed here, as `ouro zeros --check` does: a zero that is
+    missing would be a spacing of 2. Without, the heights may be those of anything, and have to rise."""
 
     def describe(self) -> str:
         return f"table {self.path}"

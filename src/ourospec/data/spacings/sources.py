@@ -18,7 +18,7 @@ from ourospec.data.spacings.config import (
     ZerosSource,
 )
 from ourospec.data.spacings.unfolding import heights_of, unfold, unfolded
-from ourospec.data.zeros import open_zeros, read_table
+from ourospec.data.zeros import open_zeros, read_table, read_zeros
 
 FIRST_ZERO = 14.134725141734695
 """Where the axis of a null begins that has no heights of its own."""
@@ -32,13 +32,15 @@ def read_source(source: AnySource, tell: Callable[[str], None]) -> np.ndarray:
     """[n + 1] float64 heights, rising.
 
     Raises:
-        DataError: a table that is none of zeros.
+        DataError: a table in which something is wrong, or that is none of zeros.
+        ConfigError: a table of zeros higher than they are computed here.
         ResourceError: the cache cannot be written.
     """
     if isinstance(source, ZerosSource):
         return open_zeros(source.count, source.start, tell=_now_and_then(tell))
     if isinstance(source, TableSource):
-        return read_table(Path(source.path))
+        path = Path(source.path)
+        return read_zeros(path, tell=_now_and_then(tell)) if source.check else read_table(path)
     if isinstance(source, GueSource | WignerSource):
         tell(f"drawing {source.describe()}")
         draw = nulls.gue_spacings if isinstance(source, GueSource) else nulls.wigner_spacings

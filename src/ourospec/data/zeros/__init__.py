@@ -2,6 +2,14 @@
 
 from ourospec.data.zeros.compute import compute_zeros, proved_zeros
 from ourospec.data.zeros.store import open_zeros
-from ourospec.data.zeros.table import check_table, read_table, write_table
+from ourospec.data.zeros.table import check_table, read_table, read_zeros, write_table
 
-__all__ = ["check_table", "compute_zeros", "open_zeros", "proved_zeros", "read_table", "write_table"]
+__all__ = [
+    "check_table",
+    "compute_zeros",
+    "open_zeros",
+    "proved_zeros",
+    "read_table",
+    "read_zeros",
+    "write_table",
+]

@@ -61,6 +61,18 @@ class TableCheck:
     """Mean of S at the table's heights: a missing zero moves it towards −1."""
 
 
+def read_zeros(path: Path, tell: Callable[[str], None] | None = None, cache: str = "") -> np.ndarray:
+    """The heights in a file, float64 [n], each of them held against the zero that is computed here.
+
+    Raises:
+        DataError: what is wrong with the file, with its line; see `check_table`.
+        ConfigError: the table lies higher than zeros are computed.
+    """
+    table = parse_table(path)
+    check_parsed(path, table, tell=tell, cache=cache)
+    return table.heights
+
+
 def read_table(path: Path) -> np.ndarray:
     """The heights in a file, float64 [n], rising; whether they are zeros is for `check_table` to say.
 
@@ -193,7 +205,18 @@ def check_table(
         DataError: the first thing that is wrong, with its line.
         ConfigError: the table lies higher than zeros are computed.
     """
-    table = parse_table(path)
+    return check_parsed(path, parse_table(path), start, tolerance, tell, cache)
+
+
+def check_parsed(
+    path: Path,
+    table: Table,
+    start: int | None = None,
+    tolerance: float = TOLERANCE,
+    tell: Callable[[str], None] | None = None,
+    cache: str = "",
+) -> TableCheck:
+    """As `check_table`, of a table that `parse_table` has read already."""
     heights = table.heights
     what = "row" if table.decimals is None else "line"
     tolerance = max(tolerance, 2 * float(np.spacing(heights[-1])))
