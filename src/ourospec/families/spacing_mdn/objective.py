@@ -13,7 +13,13 @@ from ourospec.contracts import Clock, Mean, Step
 from ourospec.data.spacings import SpacingBatch
 from ourospec.families.spacing_mdn.densities import Densities
 from ourospec.families.spacing_mdn.proxies import ProxyTask
-from ourospec.families.spacing_mdn.registers import NoRegisters, PostfixRegisters, RegisterConfig
+from ourospec.families.spacing_mdn.registers import (
+    Ablation,
+    NoRegisters,
+    PostfixRegisters,
+    RegisterConfig,
+    order_of,
+)
 from ourospec.nn.mixture import MixtureTensors
 
 
@@ -27,18 +33,22 @@ class DensityObjective(Config):
 class SpacingObjective:
     """Σ over targets of −ln p(y) − c H(π); for registers that read, the loss at the spacings and the auxiliary task.
 
-    It keeps no state.
+    It keeps no state. With `permute_per_batch` it says which identities registers carry, by (seed, step) alone.
     """
 
-    def __init__(self, config: DensityObjective, registers: RegisterConfig | None = None) -> None:
+    def __init__(
+        self, config: DensityObjective, registers: RegisterConfig | None = None, seed: int = 0
+    ) -> None:
         self.config = config
         self.registers = registers or NoRegisters()
+        self.seed = seed
 
     def __call__(self, model: Any, batch: SpacingBatch, carry: Any, clock: Clock) -> Step:
         many = batch.targets.shape[1] > 1
         place = self.registers
         dense = place.dense_weight if isinstance(place, PostfixRegisters) else 0.0
-        found: Densities = model(batch.past, batch.past_heights, each=many or dense > 0)
+        changed = self._identities(clock.step)
+        found: Densities = model(batch.past, batch.past_heights, changed, each=many or dense > 0)
         if many:
             assert found.each is not None
             mixture, targets = found.each, batch.targets
@@ -62,6 +72,12 @@ class SpacingObjective:
             metrics["proxy_error"] = Mean(error.detach(), count)
             loss = loss + place.task.weight_at(clock.step) * error
         return Step(loss, count, metrics, carry)
+
+    def _identities(self, step: int) -> Ablation | None:
+        place = self.registers
+        if isinstance(place, NoRegisters) or place.ids != "permute_per_batch":
+            return None
+        return Ablation(id_order=order_of(place.count, self.seed, step))
 
     def update(self, metrics: Mapping[str, Any], clock: Clock) -> Mapping[str, Any]:
         """Nothing to learn from the metrics."""

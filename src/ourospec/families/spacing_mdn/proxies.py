@@ -61,7 +61,10 @@ ProxyConfig = Annotated[NoProxies | ProxyTask, Field(discriminator="kind")]
 
 
 class ProxyReadout(nn.Module):
-    """One linear map from a register's state to the standardised statistics, which it also standardises."""
+    """One linear map from a register's state to the standardised statistics, which it also standardises.
+
+    In float32 under autocast, too.
+    """
 
     mean: Tensor
     scale: Tensor
@@ -85,8 +88,9 @@ class ProxyReadout(nn.Module):
         Raises:
             ConfigError: the diagonal reading with another number of registers than statistics.
         """
-        wanted = (proxies(past, task.definitions) - self.mean) / self.scale
-        said = self.out(slots.to(self.out.weight.dtype))
+        with torch.autocast(past.device.type, enabled=False):
+            wanted = (proxies(past, task.definitions) - self.mean) / self.scale
+            said = self.out(slots.to(self.out.weight.dtype))
         if task.readout == "mean":
             return (said.mean(1) - wanted).square().mean(1).sum()
         if slots.shape[1] != PROXIES:

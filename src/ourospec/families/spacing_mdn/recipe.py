@@ -73,7 +73,7 @@ class SpacingRecipe(Recipe):
     def build_objective(self) -> SpacingObjective:
         """What training minimises."""
         registers = self.model.registers if isinstance(self.model, TransformerConfig) else None
-        return SpacingObjective(self.objective, registers)
+        return SpacingObjective(self.objective, registers, self.seed)
 
     @property
     def context(self) -> int:

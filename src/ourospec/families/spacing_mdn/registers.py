@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from pydantic import Field
@@ -41,7 +42,7 @@ class PrefixRegisters(Config):
     """Whether registers have a content of their own besides their identity."""
     lr_share: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Learning rate of the registers as a share of the model's. They are kept divided by it, which under Adam is the
-    same thing."""
+    same thing, but for weight decay, of which they take the whole share."""
 
 
 class PostfixRegisters(Config):
@@ -57,10 +58,10 @@ class PostfixRegisters(Config):
     """Whether registers have a content of their own besides their identity."""
     lr_share: Annotated[float, Field(gt=0, le=1)] = 0.3
     """Learning rate of the registers as a share of the model's. They are kept divided by it, which under Adam is the
-    same thing."""
+    same thing, but for weight decay, of which they take the whole share."""
     anonymous: bool = False
-    """Registers share one position and do not see each other, so that nothing but content and identity tells them
-    apart; as documented, position and causal order do, whatever the identities."""
+    """Registers share one position and do not see each other, so that nothing but content, identity and the readout's
+    weight tells them apart; as documented, position and causal order do, whatever the identities."""
     task: ProxyConfig = NoProxies()
     """What the registers are asked to know besides."""
     dense_weight: Annotated[float, Field(ge=0)] = 0.0
@@ -82,8 +83,17 @@ class Ablation(NamedTuple):
     ids: SlotIds | None = None
     """None leaves the identities as configured."""
     id_order: tuple[int, ...] | None = None
-    """Which identity each register carries, a permutation of 0 to M − 1. None: in order; in training with
-    `permute_per_batch`, at random."""
+    """Which identity each register carries, a permutation of 0 to M − 1. None: in order."""
+
+
+def order_of(count: int, seed: int, step: int) -> tuple[int, ...]:
+    """The identities that registers carry in a training step with `permute_per_batch`: one order for all its rows,
+    however many go through the model at once.
+
+    From Philox at a counter that the stream of windows never reaches; raw output, sorted, which NumPy keeps for ever.
+    """
+    bits = np.random.Philox(key=np.array([seed, step], np.uint64), counter=np.array([0, 0, 0, 1], np.uint64))
+    return tuple(np.argsort(bits.random_raw(count), kind="stable").tolist())
 
 
 class Registers(nn.Module):
@@ -134,9 +144,6 @@ class Registers(nn.Module):
             if sorted(ablation.id_order) != list(range(count)):
                 raise ConfigError(f"{ablation.id_order} is no order of the numbers 0 to {count - 1}.")
             return list(ablation.id_order)
-        if self.training and (ablation.ids or self.config.ids) == "permute_per_batch":
-            # From the global generator, which checkpoints keep: the same orders after a resume.
-            return torch.randperm(count).tolist()
         return list(range(count))
 
 
