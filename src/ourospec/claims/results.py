@@ -23,7 +23,8 @@ from ourospec.telemetry.quantities import UNKNOWN, count, decimal
 Rows = list[list[str]]
 CAPTION = (
     "Forward FLOPs that were executed per token on the documents of the test, and bits per byte there, means over "
-    "seeds; bars: their standard deviation, of trained arms. Lines: the same models at other thresholds and limits."
+    "seeds; bars: their standard deviation. Circles: trained arms; lines: those at other thresholds and limits; "
+    "diamonds: trained arms used otherwise."
 )
 COLOURS = (
     *(
@@ -32,7 +33,7 @@ COLOURS = (
     ),
     *("#8e44ad", "#0c8599", "#d6339a"),
 )
-"""Those of the page and some more, one for each arm in turn, those that were trained first."""
+"""Those of the page and some more, one for each arm in turn."""
 
 
 def arm_rows(found: Findings) -> Rows:
@@ -196,7 +197,9 @@ def markdown(found: Findings, verdict: Verdict) -> str:
 def picture(found: Findings) -> Figure:
     """Bits per byte against executed FLOPs: a mark for each arm, a line through each trained arm's efforts."""
     data, arms = [], sorted(found.claim.arms, key=lambda arm: not isinstance(arm, TrainedArm))
-    colours = {arm.name: COLOURS[at % len(COLOURS)] for at, arm in enumerate(arms)}
+    trained = sum(isinstance(arm, TrainedArm) for arm in arms)
+    # Both sorts begin with the first colour: the marks tell them apart.
+    colours = {arm.name: COLOURS[at % trained % len(COLOURS)] for at, arm in enumerate(arms)}
     for name, points in found.curves.items():
         points = sorted(points, key=lambda point: point["flops"])
         x, y = [1e-6 * point["flops"] for point in points], [point["bits_per_byte"] for point in points]
@@ -205,7 +208,9 @@ def picture(found: Findings) -> Figure:
         bits = np.array(found.total(arm.name, "nats", "bytes")) / math.log(2)
         flops = 1e-6 * (found.cost(arm.name, "executed_flops") or math.nan)
         mark = {**line([flops], [bits.mean()], arm.name, colours[arm.name], 1.5), "mode": "lines+markers"}
-        if isinstance(arm, TrainedArm) and len(bits) > 1:
+        if not isinstance(arm, TrainedArm):
+            mark["marker"]["symbol"] = "diamond"
+        elif len(bits) > 1:
             mark["error_y"] = {"type": "data", "array": numbers([bits.std(ddof=1)])}
         data.append(mark)
     return Figure(

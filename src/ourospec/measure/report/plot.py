@@ -29,6 +29,7 @@ RESOLUTION = 160
 """Dots per inch."""
 CAPTION_WIDTH = 130
 """Characters."""
+MARKS = {"circle": "o", "diamond": "D"}
 DASHES = {"solid": "-", "dot": ":", "dash": "--"}
 COLOUR = re.compile(r"--([\w-]+): light-dark\(([^,]+), ([^)]+)\)")
 NAMED = re.compile(r"var\(--([\w-]+)\)")
@@ -180,7 +181,9 @@ class Painter:
             axes.fill_between(trace["x"], base, base + y, color=colour, linewidth=0, label=label)
             return base + y
         style = trace["line"]
-        marker = {"marker": "o", "markersize": 3.5} if "markers" in trace["mode"] else {}
+        marker = {}
+        if "markers" in trace["mode"]:
+            marker = {"marker": MARKS[trace["marker"].get("symbol", "circle")], "markersize": 3.5}
         axes.plot(
             trace["x"], y, color=self._colour(style["color"]), linewidth=0.75 * style["width"], label=label,
             alpha=trace.get("opacity", 1.0), linestyle=DASHES[style.get("dash", "solid")], **marker,
