@@ -86,6 +86,23 @@ class Objective(Protocol):
     def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
 
 
+class Stateless:
+    """For an objective that keeps nothing from step to step."""
+
+    def update(self, metrics: Mapping[str, Any], clock: Clock) -> Mapping[str, Any]:
+        """Nothing to learn from the metrics."""
+        del metrics, clock
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """No state."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """No state."""
+        del state
+
+
 class Event(NamedTuple):
     """One thing that happened in a run. `kind`: start, step, eval, sample, checkpoint, warning or end."""
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from ourospec.contracts import Clock, Effort, Mean, Output, Step
+from ourospec.contracts import Clock, Effort, Mean, Output, Stateless, Step
 
 
 @runtime_checkable
@@ -22,7 +21,7 @@ class TextBatch(Protocol):
     num_bytes: int
 
 
-class NextToken:
+class NextToken(Stateless):
     """Σ −ln p(token | tokens before it in its document), plus the model's own auxiliary losses.
 
     Families extend it by overriding `effort` (how long the model may think now), `training_effort` (the same while it
@@ -61,16 +60,3 @@ class NextToken:
         """A further cost in nats per target, or None, and further metrics."""
         del model, batch, output, clock
         return None, {}
-
-    def update(self, metrics: Mapping[str, Any], clock: Clock) -> Mapping[str, Any]:
-        """Nothing to learn from the metrics."""
-        del metrics, clock
-        return {}
-
-    def state_dict(self) -> dict[str, Any]:
-        """No state."""
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """No state."""
-        del state

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import Field
 from torch import Tensor
 
 from ourospec.config import Config
-from ourospec.contracts import Clock, Mean, Step
+from ourospec.contracts import Clock, Mean, Stateless, Step
 from ourospec.data.spacings import SpacingBatch
 from ourospec.families.spacing_mdn.densities import Densities
 from ourospec.families.spacing_mdn.proxies import ProxyTask
@@ -30,7 +29,7 @@ class DensityObjective(Config):
     """Nats of loss taken off per nat of entropy of the mixture's weights, so that no component dies early."""
 
 
-class SpacingObjective:
+class SpacingObjective(Stateless):
     """Σ over targets of −ln p(y) − c H(π); for registers that read, the loss at the spacings and the auxiliary task.
 
     It keeps no state. With `permute_per_batch` it says which identities registers carry, by (seed, step) alone.
@@ -78,19 +77,6 @@ class SpacingObjective:
         if isinstance(place, NoRegisters) or place.ids != "permute_per_batch":
             return None
         return Ablation(id_order=order_of(place.count, self.seed, step))
-
-    def update(self, metrics: Mapping[str, Any], clock: Clock) -> Mapping[str, Any]:
-        """Nothing to learn from the metrics."""
-        del metrics, clock
-        return {}
-
-    def state_dict(self) -> dict[str, Any]:
-        """No state."""
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """No state."""
-        del state
 
 
 def dense_nats(each: MixtureTensors, batch: SpacingBatch) -> Tensor:
