@@ -183,7 +183,7 @@ class Painter:
         style = trace["line"]
         marker = {}
         if "markers" in trace["mode"]:
-            marker = {"marker": MARKS[trace["marker"].get("symbol", "circle")], "markersize": 3.5}
+            marker = {"marker": MARKS[trace.get("marker", {}).get("symbol", "circle")], "markersize": 3.5}
         axes.plot(
             trace["x"], y, color=self._colour(style["color"]), linewidth=0.75 * style["width"], label=label,
             alpha=trace.get("opacity", 1.0), linestyle=DASHES[style.get("dash", "solid")], **marker,
