@@ -58,6 +58,29 @@ def test_from_anywhere_and_with_numbers(tmp_path, zeros, cache):
     assert found.tolerance == pytest.approx(5e-7)
 
 
+def test_significant_digits_and_zeros_left_out(tmp_path, zeros, cache):
+    path = tmp_path / "table.txt"
+    path.write_text("".join(f"{height:.6g}\n" for height in zeros))
+    assert check_table(path, cache=cache).tolerance == pytest.approx(5e-4)
+    path.write_text("".join(f"{round(float(height), 9)!r}\n" for height in zeros))
+    assert check_table(path, cache=cache).tolerance == pytest.approx(4e-9)
+
+
+def test_one_short_line_is_no_licence(refusal, lines):
+    lines[200] = lines[200][:-6]
+    assert "line 201 " in refusal(lines) and "tolerance 4.0e-09" in refusal(lines)
+
+
+def test_wrong_numbers(refusal, lines):
+    numbered = [f"{number} {line}" for number, line in enumerate(lines, 1)]
+    numbered[20] = f"22 {lines[20]}"
+    assert "Line 21 of" in refusal(numbered) and "zero number 21 number 22; 1 of its" in refusal(numbered)
+    from_0 = [f"{number} {line}" for number, line in enumerate(lines)]
+    assert "calls zero number 1 number 0; 400 of" in refusal(from_0)
+    for wrong in ("0.5", "9" * 30):
+        assert "Line 1 of" in refusal([f"{wrong} {line}" for line in lines])
+
+
 def test_what_is_written_is_read_again(tmp_path, zeros, cache):
     for name, tolerance in (("zeros.npy", 0), ("zeros.txt", 6e-10)):
         write_table(tmp_path / name, zeros)
@@ -116,6 +139,7 @@ def test_a_height_without_a_zero(refusal, lines):
     lines[41] = lines[41][:-3] + "999"
     text = refusal(lines)
     assert "line 42" in text and "number 42" in text and "--tolerance" in text
+    assert "float64" not in text
 
 
 def test_cut_off_in_the_middle_of_a_number(refusal, lines):
@@ -129,7 +153,8 @@ def test_a_wrong_beginning(refusal, lines):
 
 def test_too_many_columns(refusal, lines):
     lines[3] += " 7 8"
-    assert "Line 4 " in refusal(lines) and "columns" in refusal(lines)
+    assert "Line 4 " in refusal(lines) and "has 3 columns, the first has 1." in refusal(lines)
+    assert "Line 1 " in refusal(["1 2 3"] * 9) and "has 3 columns.\n" in refusal(["1 2 3"] * 9)
 
 
 def test_nothing(refusal):
@@ -146,6 +171,9 @@ def test_an_array_that_is_none(tmp_path, zeros):
     with pytest.raises(DataError, match="one row of numbers"):
         read_table(path)
     np.save(path, np.array([None]), allow_pickle=True)
+    with pytest.raises(DataError, match="does not hold numbers"):
+        read_table(path)
+    path.write_bytes(bytes(range(256)))
     with pytest.raises(DataError, match="no NumPy array"):
         read_table(path)
 

@@ -38,8 +38,11 @@ class Table(NamedTuple):
     """float64 [n], rising."""
     lines: np.ndarray
     """The line, or for an array the row, of each: int64 [n], from 1."""
-    decimals: int | None
-    """Digits after the point; None for an array."""
+    digits: np.ndarray | None
+    """Digits after the point of each: int64 [n]. Zeros at its end that a line leaves out are counted: as many as other
+    heights of its order of magnitude have at most. None for an array."""
+    numbers: np.ndarray | None = None
+    """What stands before each height as its zero's number: int64 [n]. None where nothing does."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class TableCheck:
     """Largest |height − zero computed|."""
     rms_difference: float
     tolerance: float
-    """What the differences were held to."""
+    """What the differences were held to, at most."""
     mean_s: float
     """Mean of S at the table's heights: a missing zero moves it towards −1."""
 
@@ -98,8 +101,10 @@ def _from_array(path: Path, content: bytes) -> Table:
     try:
         heights = np.load(io.BytesIO(content), allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
+        begins = content.startswith(b"\x93NUMPY")
         raise DataError(
-            f"{path} is no NumPy array, or it has been cut off: {error}.", "Copy it again, whole."
+            f"{path} has been cut off, or does not hold numbers." if begins else f"{path} is no NumPy array.",
+            "Copy it again, whole, or write it anew: numpy.save(FILE, heights)",
         ) from error
     if not isinstance(heights, np.ndarray) or heights.ndim != 1 or heights.dtype.kind not in "fiu":
         raise DataError(f"{path} does not hold one row of numbers.", "One number for each zero is needed.")
@@ -112,20 +117,16 @@ def _from_text(path: Path, content: bytes) -> Table:
     columns = len(rows[0][1]) if rows else 1
     for number, words in rows:
         if len(words) != columns or columns > 2:
+            than = f", the first has {columns}" if columns <= 2 else ""
             raise DataError(
-                f"Line {number:,} of {path} has {len(words)} columns, the first has {columns}.",
+                f"Line {number:,} of {path} has {len(words)} columns{than}.",
                 "Leave one height on each line, or the zero's number and its height.",
             )
-    heights = np.empty(len(rows))
+    heights, numbers = np.empty(len(rows)), np.empty(len(rows), dtype=np.int64)
     for at, (number, words) in enumerate(rows):
-        try:
-            heights[at] = float(words[-1])
-        except ValueError:
-            shown = words[-1][:40].decode("utf-8", "replace")
-            raise DataError(
-                f"Line {number:,} of {path} does not hold a height: {shown!r}.",
-                "Leave one height on each line; lines that begin with # are comments.",
-            ) from None
+        heights[at] = _read(float, words[-1], path, number, "does not hold a height")
+        if columns == 2:
+            numbers[at] = _read(_whole, words[0], path, number, "does not begin with a zero's number")
     digits = [len(words[-1].partition(b".")[2]) for _, words in rows]
     if len(rows) > 2 and digits[-1] < min(digits[:-1]) and not content.endswith(b"\n"):
         raise DataError(
@@ -134,13 +135,46 @@ def _from_text(path: Path, content: bytes) -> Table:
             "Copy it again, whole.",
         )
     lines = np.array([number for number, _ in rows], dtype=np.int64)
-    return Table(heights, lines, min(digits, default=0))
+    return Table(heights, lines, _full_digits(heights, digits), numbers if columns == 2 else None)
+
+
+def _read(kind: Callable[[bytes], float], word: bytes, path: Path, number: int, wrong: str) -> float:
+    """The word as a number; DataError with its line where it is none."""
+    try:
+        return kind(word)
+    except (ValueError, OverflowError):
+        shown = word[:40].decode("utf-8", "replace")
+        raise DataError(
+            f"Line {number:,} of {path} {wrong}: {shown!r}.",
+            "Leave one height on each line, or number and height; lines that begin with # are comments.",
+        ) from None
+
+
+def _whole(word: bytes) -> int:
+    found = int(word)
+    if abs(found) > np.iinfo(np.int64).max:
+        raise OverflowError
+    return found
+
+
+def _full_digits(heights: np.ndarray, digits: list[int]) -> np.ndarray:
+    """Table.digits from the digits that stand there.
+
+    One short line must not loosen what the others are held to. But tables with a constant number of significant
+    digits have fewer behind the point the higher they get.
+    """
+    magnitude = np.zeros(len(digits), dtype=np.int64)
+    usable = np.isfinite(heights) & (heights >= 1)
+    magnitude[usable] = np.log10(heights[usable]).astype(np.int64)
+    most = np.zeros(magnitude.max(initial=0) + 1, dtype=np.int64)
+    np.maximum.at(most, magnitude, digits)
+    return most[magnitude]
 
 
 def _refuse_disorder(path: Path, table: Table) -> None:
     """Raise DataError for what cannot be a table of zeros, whichever zeros they are."""
     heights, lines = table.heights, table.lines
-    what = "row" if table.decimals is None else "line"
+    what = "row" if table.digits is None else "line"
     if not len(heights):
         raise DataError(f"{path} holds no heights.", "Name a file with one height on each line.")
     for wrong, name in ((~np.isfinite(heights), "not a finite number"), (heights <= 0, "not positive")):
@@ -218,10 +252,10 @@ def check_parsed(
 ) -> TableCheck:
     """As `check_table`, of a table that `parse_table` has read already."""
     heights = table.heights
-    what = "row" if table.decimals is None else "line"
-    tolerance = max(tolerance, 2 * float(np.spacing(heights[-1])))
-    if table.decimals is not None:
-        tolerance = max(tolerance, 0.5000001 * 10.0**-table.decimals)
+    what = "row" if table.digits is None else "line"
+    tolerances = np.maximum(tolerance, 2 * np.spacing(heights))
+    if table.digits is not None:
+        tolerances = np.maximum(tolerances, 0.5000001 * 10.0 ** -table.digits.astype(np.float64))
     _refuse_chasms(path, table, what)
     first = max(1, math.floor(float(smooth_count(max(float(heights[0]), _LOWEST)))) - 8)
     last = math.ceil(float(smooth_count(max(float(heights[-1]), _LOWEST)))) + 8
@@ -235,8 +269,10 @@ def check_parsed(
     at -= heights - true[at - 1] < true[at] - heights
     off = np.abs(heights - true[at])
     lines = _Lines(path, table.lines, what)
-    _refuse_strangers(lines, heights, true[at], at + first, off, tolerance)
+    _refuse_strangers(lines, heights, true[at], at + first, off, tolerances)
     _refuse_gaps(lines, at + first, true, first)
+    if table.numbers is not None:
+        _refuse_misnumbered(lines, table.numbers, at + first)
     begins = int(at[0]) + first
     if start is not None and begins != start:
         raise DataError(
@@ -251,7 +287,7 @@ def check_parsed(
         last_height=float(heights[-1]),
         largest_difference=float(off.max()),
         rms_difference=float(np.sqrt(np.mean(off**2))),
-        tolerance=tolerance,
+        tolerance=float(tolerances.max()),
         mean_s=float(np.mean(s_at_zeros(heights, begins))),
     )
 
@@ -285,16 +321,16 @@ def _refuse_strangers(
     true: np.ndarray,
     numbers: np.ndarray,
     off: np.ndarray,
-    tolerance: float,
+    tolerances: np.ndarray,
 ) -> None:
     """Raise DataError for heights at which there is no zero."""
-    wrong = off > tolerance
+    wrong = off > tolerances
     if wrong.any():
         at = int(np.argmax(wrong))
         others = int(wrong.sum()) - 1
         raise DataError(
-            f"The height in {lines(at)} of {lines.path} is {heights[at]!r}, but the nearest zero, number "
-            f"{numbers[at]:,}, lies at {true[at]:.9f}: {off[at]:.1e} away, tolerance {tolerance:.1e}."
+            f"The height in {lines(at)} of {lines.path} is {float(heights[at])!r}, but the nearest zero, number "
+            f"{numbers[at]:,}, lies at {true[at]:.9f}: {off[at]:.1e} away, tolerance {tolerances[at]:.1e}."
             + (
                 f" {others:,} others are wrong, too; the largest difference is {off.max():.1e}."
                 if others
@@ -321,4 +357,16 @@ def _refuse_gaps(lines: _Lines, numbers: np.ndarray, true: np.ndarray, first: in
             f"Zero number {missing:,} (height {true[missing - first]:.9f}) is missing from {lines.path}, between "
             f"{lines(at)} and {lines(at + 1)}; {total:,} missing in all.",
             "Insert what is missing, or compute the table anew: ouro zeros --count N --out FILE",
+        )
+
+
+def _refuse_misnumbered(lines: _Lines, said: np.ndarray, numbers: np.ndarray) -> None:
+    """Raise DataError where the file calls a zero by a number that is not its own."""
+    wrong = said != numbers
+    if wrong.any():
+        at = int(np.argmax(wrong))
+        raise DataError(
+            f"{lines(at).capitalize()} of {lines.path} calls zero number {numbers[at]:,} number {said[at]:,}; "
+            f"{int(wrong.sum()):,} of its numbers are wrong.",
+            "Mend the numbers (the zero at 14.13 is number 1), or leave the heights alone on their lines.",
         )
