@@ -63,3 +63,14 @@ def test_what_cannot_be_compared_is_said(table, trained, ouro):
     assert code == 3 and "nearest zero" in err, "a table is checked"
     code, _, err = ouro("compare", "--table", table, "--targets", "0")
     assert code == 2 and "nothing to predict" in err
+
+
+def test_too_short_a_table_is_told_what_would_help(ouro, tmp_path):
+    path = tmp_path / "short.txt"
+    path.write_text("\n".join(str(height) for height in range(400, 700)), encoding="utf-8")
+    code, _, err = ouro("compare", "--table", str(path), "--unchecked", "--split", "tail")
+    assert code == 3
+    assert "10 windows of 256 need 2,560" in err and "--split" not in err
+    code, _, err = ouro("compare", "--table", str(path), "--unchecked", "--split", "interleaved")
+    assert code == 3
+    assert "a smaller --block, or --split tail" in err

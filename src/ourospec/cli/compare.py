@@ -134,10 +134,8 @@ def open_data(data: SpacingData, options: CompareOptions, tell: Callable[[str], 
     except DataError as error:
         if options.runs:
             raise
-        smaller = " or a smaller --block" if data.split == "interleaved" else ""
-        raise DataError(
-            error.args[0], f"Name more zeros (--table FILE, --count N){smaller}, or --split tail."
-        ) from error
+        other = ", or a smaller --block, or --split tail" if data.split == "interleaved" else ""
+        raise DataError(error.args[0], f"Name more zeros: --table FILE, or --count N{other}.") from error
 
 
 def compare(

@@ -97,7 +97,7 @@ def _interleaved(whole: Series, block: int) -> tuple[list[Series], list[Series]]
 def _too_few(whole: Series, needed: int, what: str, option: str) -> DataError:
     return DataError(
         f"{len(whole.spacings):,} spacings are too few to hold a tenth of them out: {what} need {needed:,}.",
-        f"Give more zeros (--data.source.count), or make the parts smaller ({option}).",
+        f"Give more of them (--data.source.count, or a longer table), or make the parts smaller ({option}).",
     )
 
 

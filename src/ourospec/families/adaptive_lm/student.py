@@ -211,7 +211,7 @@ def _recipe_of(path: str | Path) -> AdaptiveRecipe:
     recipe = read_recipe(open_run(path).recipe)
     if not isinstance(recipe, AdaptiveRecipe) or recipe.model.depth.max_passes == 1:
         raise ConfigError(
-            f"{path} holds a {recipe.family} whose tokens run one pass: there are no further ones to learn from.",
+            f"{path} holds a {recipe.family} whose layers run one pass: there are no further ones to learn from.",
             "Name a run whose layers may run several passes.",
         )
     return recipe
