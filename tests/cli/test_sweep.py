@@ -5,7 +5,16 @@ import statistics
 
 import pytest
 
-SMALL = ("--data.source", "wigner", "--data.source.count", "6000", "--train.steps", "4", "--train.eval-every", "2")
+SMALL = (
+    "--data.source",
+    "wigner",
+    "--data.source.count",
+    "6000",
+    "--train.steps",
+    "4",
+    "--train.eval-every",
+    "2",
+)
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +70,10 @@ def test_a_run_without_text_is_evaluated_and_refuses_what_is_about_text(ouro, sw
     figures = json.loads(out)
     assert code == 0 and figures["family"] == "spacing_mdn" and len(figures["pit_histogram"]) == 20
     assert not any(name.startswith("_") for name in figures)
-    for verb in (("evaluate", run, "--max-passes", "2"), ("generate", run), ("calibrate", run, "--budget", "1.5")):
+    for verb in (
+        ("evaluate", run, "--max-passes", "2"),
+        ("generate", run),
+        ("calibrate", run, "--budget", "1.5"),
+    ):
         code, _, err = ouro(*verb)
         assert code == 2 and "does not read text" in err
