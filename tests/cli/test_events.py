@@ -8,8 +8,8 @@ from ourospec import cli
 from ourospec.runs import RunDirectory
 from ourospec.telemetry import events
 
-SOMETIMES = {"aux_loss", "aux_per_call", "audit_layer"}
-"""Reported with experts, or on audits, of which a short run may have none."""
+SOMETIMES = {"aux_loss", "aux_per_call", "audit_layer", "stopped_early"}
+"""Reported with experts, on audits, of which a short run may have none, or by runs that ended before their time."""
 KINDS = ("start", "step", "eval", "sample", "checkpoint", "warning", "end")
 
 

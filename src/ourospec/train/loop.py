@@ -315,14 +315,14 @@ class _Training:
         self.stop.honoured()
         raise Interrupted(
             f"Stopped by {reason} after step {state.step} of {total}; everything is saved in {self.last_save}.",
-            "Give the same command again to go on as if nothing had happened.",
+            f"Give the same command again to go on with {self.job.run.path} as if nothing had happened.",
         )
 
     def _stopped_at_once(self) -> Interrupted:
         kept = f"The last checkpoint is {self.last_save}." if self.last_save else "Nothing was saved yet."
         return Interrupted(
             f"Stopped at once, {self.state.step} of {self.job.train.steps} steps being finished. {kept}",
-            "Give the same command again to go on from there.",
+            f"Give the same command again to go on with {self.job.run.path} from there.",
         )
 
 
