@@ -8,8 +8,9 @@ from ourospec import cli
 from ourospec.runs import RunDirectory
 from ourospec.telemetry import events
 
-SOMETIMES = {"aux_loss", "aux_per_call", "audit_layer", "stopped_early"}
-"""Reported with experts, on audits, of which a short run may have none, or by runs that ended before their time."""
+SOMETIMES = {"aux_loss", "aux_per_call", "audit_layer", "stopped_early", "unit"}
+"""Reported with experts, on audits, of which a short run may have none, by runs that ended before their time, or by
+those whose targets are no tokens."""
 KINDS = ("start", "step", "eval", "sample", "checkpoint", "warning", "end")
 
 
