@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from ourospec.cli.options import values_of
+from ourospec.cli.options import leading, values_of
 from ourospec.cli.output import bold, flop, print_json, print_table, progress, without_nan
 from ourospec.cli.program import as_typed
 from ourospec.errors import ConfigError
@@ -96,9 +96,7 @@ def main(arguments: list[str]) -> None:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(as_typed(USAGE))
         return
-    teacher, *overrides = arguments
-    if teacher.startswith("-"):
-        raise ConfigError(f"{teacher} stands where the run should.", "Write: ouro distill RUN --budget 1.2")
+    teacher, overrides = leading(arguments, "run", "ouro distill RUN --budget 1.2")
     recipe, options = resolve(teacher, overrides)
     if options.print_config:
         print(recipe.to_json(), end="")

@@ -107,6 +107,21 @@ def parse_options(options: type[Options], arguments: Sequence[str], verb: str) -
     )
 
 
+def leading(arguments: Sequence[str], what: str, usage: str) -> tuple[str, list[str]]:
+    """What a command is about, which stands first, and everything behind it.
+
+    Args:
+        what: it is. usage: how the command is written.
+
+    Raises:
+        ConfigError: an option stands there.
+    """
+    first, *rest = arguments
+    if first.startswith("-"):
+        raise ConfigError(f"{first} stands where the {what} should.", f"Write: {usage}")
+    return first, rest
+
+
 def refuse_unknown(arguments: Iterable[str], flags: Mapping[str, str], help_command: str) -> None:
     """Raise ConfigError for the first option that is not among `flags` (flag -> description)."""
     known = {normal(flag) for flag in flags} | {"help"}

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from ourospec.cli.options import leading
 from ourospec.cli.output import flop, print_json, print_section
 from ourospec.cli.program import as_typed
 from ourospec.cli.suggest import normal
-from ourospec.errors import ConfigError
 from ourospec.runs import RunDirectory
 from ourospec.telemetry.quantities import count, duration, size
 from ourospec.telemetry.reading import unit
@@ -58,9 +58,7 @@ def main(arguments: list[str]) -> None:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(as_typed(USAGE))
         return
-    start, *overrides = arguments
-    if start.startswith("-"):
-        raise ConfigError(f"{start} stands where the preset should.", "Write: ouro plan PRESET [options]")
+    start, overrides = leading(arguments, "preset", "ouro plan PRESET [options]")
     from ourospec.cli.overrides import parse_overrides
     from ourospec.cli.train import find_recipe
 

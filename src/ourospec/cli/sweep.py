@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from ourospec.cli.options import leading
 from ourospec.cli.output import print_json, print_table, progress
 from ourospec.cli.program import as_typed
 from ourospec.errors import ConfigError, DivergedError
@@ -67,11 +68,7 @@ def main(arguments: list[str]) -> None:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(as_typed(USAGE))
         return
-    start, *overrides = arguments
-    if start.startswith("-"):
-        raise ConfigError(
-            f"{start} stands where the preset should.", "Write: ouro sweep PRESET --seeds N,N,..."
-        )
+    start, overrides = leading(arguments, "preset", "ouro sweep PRESET --seeds N,N,...")
     from ourospec.cli.overrides import parse_overrides
     from ourospec.cli.train import find_recipe, spelt_out
 

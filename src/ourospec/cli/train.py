@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from ourospec.cli.options import leading
 from ourospec.cli.program import as_typed
-from ourospec.errors import ConfigError
 from ourospec.runs import RunDirectory
 
 if TYPE_CHECKING:
@@ -80,11 +80,7 @@ def main(arguments: list[str]) -> None:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(as_typed(USAGE))
         return
-    start, *overrides = arguments
-    if start.startswith("-"):
-        raise ConfigError(
-            f"{start} stands where the preset should.", "Write: ouro train PRESET --field.name VALUE"
-        )
+    start, overrides = leading(arguments, "preset", "ouro train PRESET --field.name VALUE")
     recipe, options = resolve(start, overrides)
     if options.print_config:
         print(recipe.to_json(), end="")
