@@ -31,7 +31,11 @@ WITHOUT = {"adaptive_lm/ouro_100m"}  # experts
 
 
 def build(recipe):
-    return miniature.disagreeing(recipe, std=1.0).float().eval()
+    model = miniature.disagreeing(recipe, std=1.0).float().eval()
+    for name, buffer in model.named_buffers():
+        if name.endswith("gate.zero_point"):
+            buffer.fill_(0.3)
+    return model
 
 
 def variants():

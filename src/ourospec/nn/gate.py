@@ -91,7 +91,9 @@ def read_out(name: str, update: Update) -> Float[Tensor, "*rows"]:
 
 
 class ContinueGate(nn.Module):
-    """p = σ(MLP[features; pass embedding]), in at least float32, every feature detached and causal.
+    """p = σ(MLP[features; pass embedding] − zero point), in at least float32, every feature detached and causal.
+
+    The zero point is not learned: whoever rations the passes sets it (0 where nobody does).
 
     The features, each optional:
         state: `state_width` learned projections of the normed state before the pass and of its relative update.
@@ -118,6 +120,8 @@ class ContinueGate(nn.Module):
         inputs = len(self.scalars) + PASS_WIDTH + (state_width if "state" in features else 0)
         self.hidden = nn.Linear(inputs, HIDDEN)
         self.output = nn.Linear(HIDDEN, 1)
+        self.zero_point: Tensor
+        self.register_buffer("zero_point", torch.zeros(()))
 
     def init_parameters(self) -> None:
         """Called by nn.init: near-constant at the start, yet every weight has a gradient."""
@@ -140,7 +144,7 @@ class ContinueGate(nn.Module):
             if "state" in self.features:
                 hidden = hidden + self._see(update, wide)
             logit = F.linear(F.gelu(hidden), self.output.weight.to(wide), self.output.bias.to(wide))
-            return OUTPUT_GAIN * logit.squeeze(-1)
+            return OUTPUT_GAIN * logit.squeeze(-1) - self.zero_point
 
     def _see(self, update: Update, wide: torch.dtype) -> Tensor:
         seen = F.linear(update.state, self.see_state.weight.to(update.state.dtype)).to(wide)

@@ -45,7 +45,8 @@ step        loss (nats per target, all costs included); lr; lr_phase (warmup, co
             values: mean after the first pass, standard deviation, second − first, share <= 0.05); layer_d_rel;
             layer_h_diff (length of an update by that of the state, plain and as weighted); layer_ponder_signal
             ((k − 1) / (K − 1)); layer_p_loss (nats per target: the layer's part of the bill); layer_ent (entropy of
-            attention, 0 to 1; every tenth step)
+            attention, 0 to 1; every tenth step); layer_zero_point (logits from which its gates count, where passes are
+            rationed; such a run has no price)
 eval        split; loss, perplexity, bits_per_byte, mean_passes, flops_per_token (each with its standard error over
             documents under <name>_se); passes_by_layer [L]; documents, tokens, bytes (counts)
 sample      samples (a list of {prompt, text, pieces: [str], passes: [mean over layers, one a piece]})

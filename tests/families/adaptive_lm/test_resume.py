@@ -16,8 +16,8 @@ from ourospec.data.corpus import FilesSource
 from ourospec.data.text import TextData
 from ourospec.data.tokenizers import ByteTokenizerConfig
 from ourospec.errors import Interrupted
-from ourospec.families.adaptive_lm.credit import CouponConfig, ExplorationConfig, GainConfig
-from ourospec.families.adaptive_lm.economy import DualAscentConfig, LegacyConfig
+from ourospec.families.adaptive_lm.credit import CouponConfig, ExplorationConfig, GainConfig, NoCreditConfig
+from ourospec.families.adaptive_lm.economy import DualAscentConfig, LegacyConfig, QuotaConfig
 from ourospec.families.adaptive_lm.model import AdaptiveConfig
 from ourospec.families.adaptive_lm.objective import DepthObjective
 from ourospec.families.adaptive_lm.recipe import AdaptiveRecipe
@@ -52,6 +52,7 @@ CASES: dict[str, dict[str, Any]] = {
     "coupon": {"credit": CouponConfig()},
     "coupon, experts": {"credit": CouponConfig(), "experts": True},
     "exploration": {"credit": ExplorationConfig()},
+    "rationed": {"credit": NoCreditConfig(), "price": QuotaConfig(target=1.6)},
     "author's": {
         "credit": CouponConfig(detached=False, reference="last_layer"),
         "price": LegacyConfig(rate=0.01, target=1.2),
@@ -162,12 +163,15 @@ def test_a_run_stopped_in_every_phase_ends_like_one_that_was_not(texts, tmp_path
     kinds = [event["step_kind"] for event in events]
     assert kinds[WARM_UP - 1] == "forced" and kinds[PRICE - 1] == "policy" and "audit" in kinds
     assert "ponder" not in events[PRICE - 1] and "ponder" in events[PRICE]
-    if name != "author's":
+    rationed = name == "rationed"
+    if not rationed and name != "author's":
         assert events[RESTING - 1]["deadband"] and events[RESTING - 1]["deadband_steps"] > 0
-    assert len({event["price"] for event in events}) > 2, "a price that moves"
+    moves = "layer_zero_point" if rationed else "price"
+    assert len({str(event[moves]) for event in events}) > 2, "a market that moves"
     assert steps_of(stopped) == events
     (tensors, market), (tensors_stopped, market_stopped) = end_of(whole), end_of(stopped)
-    assert market == market_stopped and market["price"] == events[-1]["price_next"]
+    assert market == market_stopped
+    assert market["zero_points" if rationed else "price"] == events[-1][moves if rationed else "price_next"]
     assert tensors.keys() == tensors_stopped.keys()
     differing = [key for key, tensor in tensors.items() if not torch.equal(tensor, tensors_stopped[key])]
     assert differing == []

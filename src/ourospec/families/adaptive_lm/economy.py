@@ -5,8 +5,8 @@ A price is in nats per pass. What it does to the gates is the business of credit
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -86,7 +86,27 @@ class LegacyConfig(Config):
         return self
 
 
-PriceConfig = Annotated[DualAscentConfig | ConstantPriceConfig | LegacyConfig, Field(discriminator="kind")]
+class QuotaConfig(Config):
+    """No price: each layer's passes are rationed, and go to those of its tokens whose gates ask loudest.
+
+    A gate's logit counts from its layer's zero point, which after every step, forced ones too, moves towards the place
+    from which that step's tokens would have run the target. So all layers hold the same target, whatever the gates have
+    learned, and none can shut. Meant for gates that learn through the survival (credit none): there a price in the loss
+    moves all gates of a layer together, and it swings between open and shut (docs/log.md).
+
+    The idea of moving a bias instead of billing is that of the balancing of experts without a loss (arXiv 2408.15664).
+    """
+
+    kind: Literal["quota"] = "quota"
+    target: Annotated[float, Field(ge=1)] = 1.3
+    """Executed passes per token that each layer is to spend."""
+    rate: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """Share of the way that a zero point goes in a step."""
+
+
+PriceConfig = Annotated[
+    DualAscentConfig | ConstantPriceConfig | LegacyConfig | QuotaConfig, Field(discriminator="kind")
+]
 
 
 @dataclass
@@ -106,10 +126,16 @@ class Controller:
     floor: float = 0.0
     ceiling: float = float("inf")
     uses_soft_depth: bool = False
+    zero_points: list[float] = field(default_factory=list)
+    """Of each layer's gates, in logits; empty where passes have a price instead."""
 
     def update(self, depth: float, scale: float) -> None:
         """Hear the mean depth of a step that the gates decided."""
         del depth, scale
+
+    def ration(self, distances: Sequence[float]) -> None:
+        """Hear, layer by layer, how far a step's zero points were from where its tokens would have run the target."""
+        del distances
 
     def set(self, price: float) -> float:
         """Take this price, as far as floor and ceiling allow, and find the deadband anew."""
@@ -185,8 +211,24 @@ class Legacy(Controller):
         self.deadband = self.deadband or self.within >= 100
 
 
-def open_market(config: PriceConfig) -> Controller:
+@dataclass
+class Quota(Controller):
+    """See QuotaConfig. The price is 0 throughout."""
+
+    config: QuotaConfig = QuotaConfig()  # noqa: RUF009  (frozen)
+
+    def ration(self, distances: Sequence[float]) -> None:
+        pairs = zip(self.zero_points, distances, strict=True)
+        self.zero_points = [point + self.config.rate * distance for point, distance in pairs]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"zero_points": self.zero_points}
+
+
+def open_market(config: PriceConfig, layers: int = 1) -> Controller:
     """The controller that a configuration asks for."""
+    if config.kind == "quota":
+        return Quota(0.0, target=config.target, zero_points=[0.0] * layers, config=config)
     if config.kind == "dual":
         return DualAscent(
             config.start, target=config.target, floor=config.floor, ceiling=config.ceiling, config=config

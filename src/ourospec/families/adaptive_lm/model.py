@@ -148,6 +148,12 @@ class AdaptiveLM(nn.Module):
         aux = torch.stack(losses).sum() if losses else None
         return Output(self.head.norm(x), torch.stack([t.passes for t in traces]), tuple(traces), aux)
 
+    def set_zero_points(self, zero_points: Sequence[float]) -> None:
+        """From where each layer's gates count, in logits."""
+        for layer, zero_point in zip(self.layers, zero_points, strict=True):
+            if isinstance(layer, AdaptiveLayer) and layer.gate is not None:
+                layer.gate.zero_point.fill_(zero_point)
+
     def probe_gain(
         self,
         tokens: Int[Tensor, "B T"],

@@ -11,19 +11,27 @@ from pydantic import Field
 from torch import Tensor
 
 from ourospec.config import Config
-from ourospec.contracts import Clock, Effort, Mean, Output
+from ourospec.contracts import Clock, Effort, Mean, Output, Step
 from ourospec.errors import ConfigError
 from ourospec.families.adaptive_lm import credit
 from ourospec.families.adaptive_lm.credit import CouponConfig, CreditConfig, GainConfig
 from ourospec.families.adaptive_lm.economy import DualAscentConfig, PriceConfig, open_market
-from ourospec.families.adaptive_lm.readings import depth_metrics, derive
+from ourospec.families.adaptive_lm.readings import depth_metrics, derive, quota_distances
 from ourospec.families.adaptive_lm.schedule import Schedule
 from ourospec.nn.depth import DepthConfig
 from ourospec.nn.layer_trace import LayerTrace
 from ourospec.nn.next_token import NextToken, TextBatch
 
 INTERNAL = frozenset(
-    {"bid", "bid_square", "layer_p_square", "layer_p_all", "layer_p_change", "layer_p_twice"}
+    {
+        "bid",
+        "bid_square",
+        "layer_p_square",
+        "layer_p_all",
+        "layer_p_change",
+        "layer_p_twice",
+        "layer_quota_distance",
+    }
 )
 """Metrics that only serve to derive others."""
 
@@ -50,8 +58,13 @@ class AdaptiveObjective(NextToken):
 
     def __init__(self, config: DepthObjective, depth: DepthConfig, layers: int) -> None:
         self.config, self.depth, self.layers = config, depth, layers
-        self.market = open_market(config.price)
+        self.market = open_market(config.price, layers)
         self.gated = depth.halting != "fixed" and depth.max_passes > 1
+
+    def __call__(self, model: Any, batch: TextBatch, carry: Any, clock: Clock) -> Step:
+        if self.market.zero_points:
+            model.set_zero_points(self.market.zero_points)
+        return super().__call__(model, batch, carry, clock)
 
     @property
     def price(self) -> float:
@@ -64,6 +77,11 @@ class AdaptiveObjective(NextToken):
         Raises:
             ConfigError: no token can buy a pass here.
         """
+        if self.market.zero_points:
+            raise ConfigError(
+                "The passes of this run are rationed, not priced.",
+                "Leave --set-price out; objective.price.target is what each layer may spend.",
+            )
         if not self.gated or self.config.schedule.hard_kill:
             raise ConfigError(
                 "This model runs the same passes for every token and pays no price for them.",
@@ -99,6 +117,11 @@ class AdaptiveObjective(NextToken):
             metrics["aux_per_call"] = Mean(per_call * batch.num_targets, batch.num_targets)
         if not self.gated:
             return None, metrics
+        if self.market.zero_points and self.market.target is not None:
+            effort = self.effort(clock) or Effort()
+            threshold = self.depth.threshold if effort.threshold is None else effort.threshold
+            distances = quota_distances(traces, self.market.target, threshold)
+            metrics["layer_quota_distance"] = Mean(distances * batch.tokens.numel(), batch.tokens.numel())
         rows = (
             max(1, round(self.config.watched_share * len(batch.tokens))) if self.config.watched_share else 0
         )
@@ -196,8 +219,12 @@ class AdaptiveObjective(NextToken):
                 if market.target is not None:
                     read["control_error"] = depth - market.target
                 market.update(depth, credit.scale(self.config.credit, metrics))
-        read |= {"price_next": market.price, "deadband": market.deadband}
-        read["deadband_steps"] = market.deadband_steps
+        if "layer_quota_distance" in metrics:
+            market.ration(metrics["layer_quota_distance"])
+            read |= {"price": None, "layer_zero_point": market.zero_points}
+        else:
+            read |= {"price_next": market.price, "deadband": market.deadband}
+            read["deadband_steps"] = market.deadband_steps
         if market.target is not None:
             read["target_passes"] = market.target
         hidden = dict.fromkeys(INTERNAL)

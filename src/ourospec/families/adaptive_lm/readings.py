@@ -7,16 +7,20 @@ left are no longer computed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 
 from ourospec.contracts import Mean
 from ourospec.nn.layer_trace import LayerTrace
 
+REACH, HALVINGS = 16.0, 12
+"""Logits within which a zero point is looked for, to within a hundredth."""
 NEAR_FLOOR = 0.05
 """Continue probability up to which a gate counts as shut."""
 
@@ -82,6 +86,24 @@ def _gate_metrics(traces: tuple[LayerTrace, ...], asked: Tensor, tokens: int) ->
         metrics["layer_p_change"] = Mean(((p[1] - p[0]) * asked[1]).sum((1, 2)), tokens)
         metrics["layer_p_twice"] = Mean(asked[1].sum((1, 2)), tokens)
     return metrics
+
+
+@torch.no_grad()
+def quota_distances(traces: tuple[LayerTrace, ...], target: float, threshold: float) -> Float[Tensor, " L"]:
+    """By how much each layer's logits would have to fall for its gates to ask for `target` passes on average.
+
+    Found by halving an interval. Of those who left, who were asked no further gate, it is taken that they would leave.
+    """
+    p = _stack([trace.gates for trace in traces], len(traces[0].gates))
+    bids = _stack([trace.bids for trace in traces], len(p)).masked_fill(p == 0, -math.inf)
+    low = torch.full(p.shape[1:2], -REACH, device=p.device, dtype=p.dtype)
+    high = -low
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        survival = (bids - middle[:, None, None]).sigmoid().cumprod(0)
+        asks_more = 1 + (survival >= threshold).sum(0).to(p.dtype).mean((1, 2)) > target
+        low, high = torch.where(asks_more, middle, low), torch.where(asks_more, high, middle)
+    return (low + high) / 2
 
 
 def _was_asked(traces: tuple[LayerTrace, ...], gates: int, p: Tensor) -> Tensor:

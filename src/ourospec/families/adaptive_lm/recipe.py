@@ -50,6 +50,10 @@ class AdaptiveRecipe(TextRecipe):
             raise ValueError(
                 "objective.credit gain has the price set the threshold: leave objective.schedule.threshold_until at 0"
             )
+        if price.kind == "quota" and credit.kind != "none":
+            raise ValueError(
+                "objective.price quota has nothing billed and no price to compare gains with: set objective.credit none"
+            )
         if credit.kind == "gain" and price.kind == "legacy":
             raise ValueError(
                 "objective.price legacy bills soft depth in the loss: set objective.credit coupon"

@@ -208,5 +208,5 @@ def _gate(gate: ContinueGate | None, width: int, passes: int) -> tuple[Tensor, .
         scalar_columns,
         embedded + gate.hidden.bias.detach(),
         OUTPUT_GAIN * gate.output.weight.detach(),
-        OUTPUT_GAIN * gate.output.bias.detach()[:, None],
+        (OUTPUT_GAIN * gate.output.bias.detach() - gate.zero_point)[:, None],
     )
