@@ -82,9 +82,10 @@ def _carry(
     change, gain = kept - writes @ pull, writes @ own
     held = memory.flatten(2, 3)
     incoming = []
-    for chunk in range(keys.shape[2]):
+    # Unbound and not indexed: the gradient of an index is as large as what it is taken from, in every chunk.
+    for through, new in zip(change.unbind(2), gain.unbind(2), strict=True):
         incoming.append(held)
-        held = change[:, :, chunk] @ held + gain[:, :, chunk]
+        held = through @ held + new
     return torch.stack(incoming, dim=2), held.view_as(memory)
 
 

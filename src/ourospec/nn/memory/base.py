@@ -31,7 +31,7 @@ class AssociativeConfig(Config):
     write. Below 1 nothing is learned from a single token, and single tokens disturb less."""
     half_life: Annotated[float, Field(gt=0)] = 1024.0
     """Tokens after which, in the beginning of training, half of what was written is forgotten."""
-    chunk: Annotated[int, Field(ge=1)] = 64
+    chunk: Annotated[int, Field(ge=1)] = 32
     """Positions that are computed at a time; changes no result."""
 
     matrices: ClassVar[int] = 1

@@ -24,7 +24,7 @@ class EmaMemoryConfig(Config):
     """Numbers that are kept of a row."""
     decay: Annotated[float, Field(gt=0, lt=1)] = 0.99
     """δ, what is left of the average after a token; 0.99 is halved in 69 tokens."""
-    chunk: Annotated[int, Field(ge=1)] = 64
+    chunk: Annotated[int, Field(ge=1)] = 32
     """Positions that are computed at a time; changes no result."""
 
     @property
