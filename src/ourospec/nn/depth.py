@@ -25,6 +25,7 @@ from ourospec.nn.cache import Cache, KeyValues
 from ourospec.nn.compaction import Compacting, Everyone, Gathering, Packed, pays
 from ourospec.nn.cost import matmul_flops
 from ourospec.nn.gate import READOUTS, ContinueGate, Feature, Update, read_out
+from ourospec.nn.init import mark_by_entry
 from ourospec.nn.layer_trace import LayerTrace, Record
 from ourospec.nn.ledger import Ledger
 from ourospec.nn.mlp import Activation, build_mlp
@@ -128,9 +129,8 @@ class AdaptiveLayer(Compacting):
         gated = depth.halting != "fixed" and depth.max_passes > 1
         self.gate = None
         if gated:
-            self.gate = ContinueGate(
-                width, depth.max_passes, depth.features, depth.gate_bias, depth.gate_width
-            )
+            gate = ContinueGate(width, depth.max_passes, depth.features, depth.gate_bias, depth.gate_width)
+            self.gate = mark_by_entry(gate)
 
     def forward(
         self,

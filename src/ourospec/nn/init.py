@@ -1,7 +1,11 @@
 """Initial weights, in one place for all models."""
 
+from typing import TypeVar
+
 import torch
 from torch import nn
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 def initialise(model: nn.Module, residual_branches: int) -> None:
@@ -30,6 +34,22 @@ def initialise(model: nn.Module, residual_branches: int) -> None:
         if custom is not None:
             with torch.no_grad():
                 custom()
+
+
+def mark_joint(linear: nn.Linear, *rows: int) -> nn.Linear:
+    """Say that this layer is several side by side, of so many outputs each: who learns matrices takes each alone."""
+    linear.joint_rows = rows  # pyright: ignore[reportArgumentType, reportAttributeAccessIssue]
+    return linear
+
+
+def mark_by_entry(module: Module) -> Module:
+    """Say that what is in this module is learned entry by entry, and not as matrices, whatever its shape.
+
+    For what gives numbers that are read one by one (heads, gates, routers), or reads raw ones: no direction among
+    these is worth as much as another.
+    """
+    module.by_entry = True  # pyright: ignore[reportArgumentType]
+    return module
 
 
 def mark_residual(linear: nn.Linear) -> nn.Linear:

@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ourospec.nn.init import mark_by_entry
+
 LEAST_SCALE = 1e-4
 """Of a component, in units of the predicted number: no component can shrink onto a single target."""
 LOG_ROOT_TWO_PI = 0.5 * math.log(2 * math.pi)
@@ -56,7 +58,7 @@ class MixtureHead(nn.Module):
     def __init__(self, width: int, components: int) -> None:
         super().__init__()
         self.components = components
-        self.out = nn.Linear(width, 3 * components)
+        self.out = mark_by_entry(nn.Linear(width, 3 * components))
 
     def init_parameters(self) -> None:
         """Small weights, means spread from 0.3 to 1.8 and scales of 0.3: about what a spacing may be."""

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ourospec.nn.init import mark_residual
+from ourospec.nn.init import mark_joint, mark_residual
 
 Activation = Literal["swiglu", "gelu"]
 
@@ -17,7 +17,7 @@ class SwiGLU(nn.Module):
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
-        self.gate_up = nn.Linear(width, 2 * hidden, bias=False)
+        self.gate_up = mark_joint(nn.Linear(width, 2 * hidden, bias=False), hidden, hidden)
         self.down = mark_residual(nn.Linear(hidden, width, bias=False))
 
     def forward(self, x: Float[Tensor, "*rows D"]) -> Float[Tensor, "*rows D"]:

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from ourospec.config import Config
+from ourospec.nn.init import mark_by_entry
 from ourospec.nn.mlp import SwiGLU
 
 
@@ -44,7 +45,7 @@ class MoE(nn.Module):
     def __init__(self, width: int, config: MoEConfig) -> None:
         super().__init__()
         self.config = config
-        self.router = nn.Linear(width, config.experts, bias=False)
+        self.router = mark_by_entry(nn.Linear(width, config.experts, bias=False))
         self.experts = nn.ModuleList(SwiGLU(width, config.hidden) for _ in range(config.experts))
         self.shared = SwiGLU(width, config.shared_hidden) if config.shared_hidden else None
 

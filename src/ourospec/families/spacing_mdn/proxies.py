@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ourospec.config import Config
 from ourospec.errors import ConfigError
+from ourospec.nn.init import mark_by_entry
 
 NAMES = ("mean", "entropy", "roughness", "floor", "curvature", "halves", "high frequency", "rigidity")
 PROXIES = len(NAMES)
@@ -71,7 +72,7 @@ class ProxyReadout(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.out = nn.Linear(width, PROXIES)
+        self.out = mark_by_entry(nn.Linear(width, PROXIES))
         # Of the training windows; part of the weights, so that a resumed run goes on with the same.
         self.register_buffer("mean", torch.zeros(PROXIES))
         self.register_buffer("scale", torch.ones(PROXIES))

@@ -30,7 +30,7 @@ from ourospec.families.spacing_mdn.registers import (
 )
 from ourospec.nn.attention import Attention, AttentionConfig
 from ourospec.nn.cost import ModelCost, matmul_flops
-from ourospec.nn.init import initialise
+from ourospec.nn.init import initialise, mark_by_entry
 from ourospec.nn.mixture import MixtureHead, MixtureTensors
 from ourospec.nn.mlp import build_mlp
 from ourospec.nn.visibility import Visibility
@@ -94,7 +94,7 @@ class SpacingTransformer(nn.Module):
         place = config.registers
         count = 0 if isinstance(place, NoRegisters) else place.count
         self.registers = None if isinstance(place, NoRegisters) else Registers(place, config.width)
-        self.inputs = nn.Linear(1 if config.inputs == "spacing" else 2, config.width)
+        self.inputs = mark_by_entry(nn.Linear(1 if config.inputs == "spacing" else 2, config.width))
         self.positions = nn.Parameter(torch.zeros(config.context + count, config.width))
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
