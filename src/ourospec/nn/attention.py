@@ -10,7 +10,7 @@ from typing import Annotated, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -18,7 +18,7 @@ from ourospec.config import Config
 from ourospec.device import matmul_attention_is_faster
 from ourospec.errors import ConfigError
 from ourospec.nn.cache import KeyValues
-from ourospec.nn.init import mark_residual
+from ourospec.nn.init import mark_joint, mark_residual
 from ourospec.nn.matmul_attention import matmul_attention
 from ourospec.nn.rope import Rotary
 from ourospec.nn.visibility import Visibility
@@ -26,6 +26,8 @@ from ourospec.nn.visibility import Visibility
 # Up to this many keys plain matrix products beat the CPU's flash kernel in half precision (benchmarks/attention.py
 # prints by how much); beyond, the weights that they keep for the backward pass would take too much memory.
 MATMUL_KEYS = 2048
+LOGIT_ROWS = 128
+"""Queries whose logits are held at a time, where they are looked at."""
 
 
 class AttentionConfig(Config):
@@ -73,9 +75,11 @@ class Attention(nn.Module):
                 "Choose heads that divide the width, and kv_heads that divide heads.",
             )
         self.head_dim, self.window = width // self.heads, config.window
-        self.qkv = nn.Linear(width, (self.heads + 2 * self.kv_heads) * self.head_dim, bias=False)
+        rows = self.heads * self.head_dim, self.kv_heads * self.head_dim, self.kv_heads * self.head_dim
+        self.qkv = mark_joint(nn.Linear(width, sum(rows), bias=False), *rows)
         self.out = mark_residual(nn.Linear(width, width, bias=False))
         self.rotary = Rotary(self.head_dim, config.rotary_fraction, config.rotary_base)
+        self._watched, self._largest = False, None
 
     def project(
         self, x: Float[Tensor, "B T D"], visibility: Visibility
@@ -101,6 +105,9 @@ class Attention(nn.Module):
         self, queries: Float[Tensor, "B H T d"], kv: KeyValues, visibility: Visibility
     ) -> Float[Tensor, "B H T d"]:
         """Read from keys and values."""
+        if self._watched and self.training:
+            seen = largest_logits(queries, kv.keys, visibility.allowed(self.window))
+            self._largest = seen if self._largest is None else torch.maximum(self._largest, seen)
         fused = torch.compiler.is_compiling() or not matmul_attention_is_faster(queries)
         if not fused and kv.keys.shape[2] <= MATMUL_KEYS:
             return self._by_matmul(queries, kv, visibility)
@@ -142,11 +149,51 @@ class Attention(nn.Module):
             ]
         return AttentionStatistics(*(torch.cat(part, dim=1) for part in zip(*parts, strict=True)))
 
+    def watch_logits(self) -> None:
+        """From now on remember, in training, each head's largest logit; it takes another product with the keys."""
+        self._watched = True
+
+    @torch.no_grad()
+    def limit_logits(self, limit: float) -> Float[Tensor, " H"] | None:
+        """Shrink the heads whose largest logit since the last call was above the limit, so that it would be this.
+
+        With γ = limit/logit where that is below 1, the logits of head h become γ_h times what they were, the keys of a
+        group taking √γ of the head that needs it least and the queries the rest: √γ each where no keys are shared
+        (Kimi Team 2025, arXiv 2507.20534, section 2.1). Values and other heads stay as they are.
+
+        Returns:
+            The largest logits before, None where none was seen.
+        """
+        largest, self._largest = self._largest, None
+        if largest is None:
+            return None
+        factors = limit / largest.clamp(min=limit)
+        keys = factors.view(self.kv_heads, -1).amax(1).sqrt()
+        queries = factors / keys.repeat_interleave(self.heads // self.kv_heads)
+        rows = torch.cat([queries, keys]).repeat_interleave(self.head_dim)
+        self.qkv.weight[: len(rows)].mul_(rows[:, None])
+        return largest
+
     def pass_flops(self, context: float, *, with_keys: bool) -> float:
         """FLOPs per token with `context` visible keys; the first pass also projects keys and values."""
         width = self.out.in_features
         projections = 2 * width * (self.qkv.out_features if with_keys else width) + 2 * width * width
         return projections + 4 * width * (min(context, self.window) if self.window else context)
+
+
+@torch.no_grad()
+def largest_logits(
+    queries: Float[Tensor, "B H T d"], keys: Float[Tensor, "B G S d"], allowed: Bool[Tensor, "b T S"]
+) -> Float[Tensor, " H"]:
+    """max q·k/√d over allowed pairs, by head, LOGIT_ROWS queries at a time, in at least float32."""
+    wide = torch.promote_types(queries.dtype, torch.float32)
+    keys, parts = repeat_heads(keys, queries.shape[1]).to(wide).mT, []
+    with torch.autocast(queries.device.type, enabled=False):
+        for i in range(0, queries.shape[2], LOGIT_ROWS):
+            scores = queries[:, :, i : i + LOGIT_ROWS].to(wide) @ keys
+            hidden = ~allowed[:, None, i : i + LOGIT_ROWS]
+            parts.append(scores.masked_fill_(hidden, -math.inf).amax((0, 2, 3)))
+    return torch.stack(parts).amax(0) * queries.shape[-1] ** -0.5
 
 
 def repeat_heads(x: Float[Tensor, "B G S d"], heads: int) -> Float[Tensor, "B H S d"]:
