@@ -24,10 +24,12 @@ from ourospec.nn.attention import AttentionConfig
 from ourospec.nn.cost import FlopTable, ModelCost
 from ourospec.nn.depth import DepthConfig
 from ourospec.nn.moe import MoEConfig
+from ourospec.optim.config import GrokfastConfig, MuonConfig, OptimConfig
 
 from .toy import Bigram
 
 ROWS, LENGTH, VOCABULARY = 2, 24, 64
+AVERAGED = OptimConfig(ema_decay=0.9)
 CONTEXT = float(LENGTH)
 ATTENTION = AttentionConfig(heads=4, kv_heads=2)
 
@@ -128,14 +130,23 @@ def test_a_tied_table_counts_once() -> None:
 
 def test_memory_and_disk() -> None:
     model = nn.Linear(10, 10, bias=False)
-    plan = memory_plan(model, averaged=True, activations=1000, growth=2500)
+    plan = memory_plan(model, AVERAGED, activations=1000, growth=2500)
     assert (plan.weights, plan.gradients, plan.optimizer, plan.average) == (400, 400, 800, 400)
     assert plan.working == 2500 - 1200 - 1000
     assert plan.total == 400 + 2500 + 400
-    unmeasured = memory_plan(model, averaged=False)
+    unmeasured = memory_plan(model, OptimConfig())
     assert (unmeasured.average, unmeasured.working, unmeasured.total) == (0, 0, 1600)
-    assert checkpoint_bytes(model, averaged=False) == 1200
-    assert checkpoint_bytes(model, averaged=True) == 1600
+    assert checkpoint_bytes(model, OptimConfig()) == 1200
+    assert checkpoint_bytes(model, AVERAGED) == 1600
+
+
+def test_memory_and_disk_are_of_the_optimiser_that_runs() -> None:
+    model = nn.Sequential(nn.Linear(10, 10, bias=False), nn.Embedding(5, 10))
+    muon, slow = OptimConfig(muon=MuonConfig()), OptimConfig(muon=MuonConfig(), grokfast=GrokfastConfig())
+    assert memory_plan(model, OptimConfig()).optimizer == 2 * 600
+    assert memory_plan(model, muon).optimizer == 400 + 2 * 200
+    assert memory_plan(model, slow).optimizer == 2 * 400 + 3 * 200
+    assert checkpoint_bytes(model, slow) == 600 + 1400
 
 
 def test_saved_bytes_count_each_storage_once_and_no_parameters() -> None:

@@ -49,8 +49,9 @@ def with_settings(recipe: Any, changes: Mapping[str, JsonValue], where: str) -> 
             place, model = place.get(group), getattr(model, group, None)
             if not isinstance(place, dict):
                 break
-        if not isinstance(place, dict) or last not in place:
-            known = sorted(type(model).model_fields) if isinstance(model, BaseModel) else []
+        # What is switched off is not written, and can be switched on all the same.
+        known = sorted(type(model).model_fields) if isinstance(model, BaseModel) else []
+        if not isinstance(place, dict) or (last not in place and last not in known):
             there = f"There are here: {', '.join(known)}." if known else "Nothing is set below that."
             raise ConfigError(f"{where}: the recipe has no setting {path}.", there)
         place[last] = value

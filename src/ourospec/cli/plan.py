@@ -113,11 +113,10 @@ def unmeasured(job: Job) -> dict[str, Any]:
     from ourospec.measure.cost import checkpoint_bytes, memory_plan, parameters_by_part
 
     model: Any = job.model
-    averaged = job.optim.ema_decay > 0
     parts = parameters_by_part(model)
     cost = model.cost((job.train.window + 1) / 2)
-    checkpoint = checkpoint_bytes(model, averaged=averaged)
-    memory = memory_plan(model, averaged=averaged)
+    checkpoint = checkpoint_bytes(model, job.optim)
+    memory = memory_plan(model, job.optim)
     return {
         "parameters": parts,
         "parameters_total": sum(parts.values()),

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from ourospec.contracts import LanguageModel
 from ourospec.nn.cost import ModelCost
+from ourospec.optim.config import OptimConfig
+from ourospec.optim.optimiser import state_bytes
 
 
 class CostedModel(LanguageModel, Protocol):
@@ -54,7 +56,7 @@ class MemoryPlan:
     weights: int
     gradients: int
     optimizer: int
-    """Adam's two moments."""
+    """What the optimiser remembers: AdamW two means of each gradient, Muon one, Grokfast another."""
     average: int
     """The moving average of the weights, 0 without one."""
     activations: int
@@ -69,23 +71,27 @@ class MemoryPlan:
         return kept + self.activations + self.working
 
 
-def memory_plan(model: nn.Module, *, averaged: bool, activations: int = 0, growth: int = 0) -> MemoryPlan:
-    """Memory of training with AdamW.
+def memory_plan(model: nn.Module, optim: OptimConfig, *, activations: int = 0, growth: int = 0) -> MemoryPlan:
+    """Memory of training.
 
     Args:
-        averaged: whether a moving average of the weights is kept.
         activations: bytes, as `SavedBytes` counts them for a micro-batch; 0 where nothing was measured.
         growth: bytes that measured training steps without an average took beyond the weights; 0 likewise.
     """
-    weights = sum(p.numel() * p.element_size() for p in model.parameters())
-    working = max(0, growth - 3 * weights - activations)
-    return MemoryPlan(weights, weights, 2 * weights, weights if averaged else 0, activations, working)
+    weights, optimizer = _weight_bytes(model), state_bytes(model, optim)
+    average = weights if optim.ema_decay else 0
+    working = max(0, growth - weights - optimizer - activations)
+    return MemoryPlan(weights, weights, optimizer, average, activations, working)
 
 
-def checkpoint_bytes(model: nn.Module, *, averaged: bool) -> int:
-    """Bytes of one checkpoint: weights, two moments, and the average where there is one."""
-    weights = sum(p.numel() * p.element_size() for p in model.parameters())
-    return (4 if averaged else 3) * weights
+def checkpoint_bytes(model: nn.Module, optim: OptimConfig) -> int:
+    """Bytes of one checkpoint: weights, the optimiser's state, and the average where there is one."""
+    weights = _weight_bytes(model)
+    return weights + state_bytes(model, optim) + (weights if optim.ema_decay else 0)
+
+
+def _weight_bytes(model: nn.Module) -> int:
+    return sum(p.numel() * p.element_size() for p in model.parameters())
 
 
 class SavedBytes:

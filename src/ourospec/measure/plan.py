@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import threading
 import time
@@ -17,8 +18,8 @@ from torch import nn
 from ourospec.contracts import Batch, Clock, Objective, Stream
 from ourospec.device import DevicePolicy
 from ourospec.measure.cost import MemoryPlan, SavedBytes, checkpoint_bytes, memory_plan, parameters_by_part
-from ourospec.optim.adamw import build_adamw
-from ourospec.optim.config import OptimConfig
+from ourospec.optim.config import OptimConfig, QKClipConfig
+from ourospec.optim.optimiser import Optimiser, build_optimiser
 
 # Points of the run at which time is measured in turn: a model may think longer in one phase than in another.
 PHASES = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -99,9 +100,8 @@ def plan_run(work: Workload, seconds: float = 10.0) -> RunPlan:
     The weights stay as they are.
     """
     batches = work.stream.batches(0)
-    averaged = work.optim.ema_decay > 0
     pace = measure_pace(work, batches, seconds)
-    checkpoint = checkpoint_bytes(work.model, averaged=averaged)
+    checkpoint = checkpoint_bytes(work.model, work.optim)
     model: Any = work.model
     # A query in the middle of a window of T positions sees (T + 1)/2 keys, itself included.
     cost = model.cost((work.window + 1) / 2)
@@ -110,7 +110,7 @@ def plan_run(work: Workload, seconds: float = 10.0) -> RunPlan:
         tokens_per_step=sum(batch.num_targets for batch in batches),
         flops_per_token=cost.uniform(1.0),
         flops_per_further_pass=sum(cost.later_pass),
-        memory=memory_plan(work.model, averaged=averaged, activations=pace.activations, growth=pace.growth),
+        memory=memory_plan(work.model, work.optim, activations=pace.activations, growth=pace.growth),
         pace=pace,
         checkpoint=checkpoint,
         disk=checkpoint * (work.keep_checkpoints + 1),
@@ -126,7 +126,10 @@ def measure_pace(work: Workload, batches: Sequence[Batch], seconds: float) -> Pa
         seconds: to spend; never less than a warm-up, one timed micro-batch and one update.
     """
     model = work.model.to(work.policy.device).train()
-    optimizer = build_adamw(model, work.optim, work.policy)
+    # At a learning rate of 0 only a limit for logits would change weights: it is watched for, and never reached.
+    unlimited = work.optim.qk_clip and QKClipConfig(limit=math.inf)
+    optim = work.optim.model_copy(update={"qk_clip": unlimited})
+    optimizer = build_optimiser(model, optim, work.policy)
     end = time.perf_counter() + seconds
     clocks = cycle(Clock(int(share * work.steps), work.steps) for share in PHASES)
     turns = cycle(batches)
@@ -164,7 +167,7 @@ def _micro_batch_seconds(work: Workload, batch: Batch, clock: Clock) -> float:
     return time.perf_counter() - start
 
 
-def _update_seconds(work: Workload, optimizer: torch.optim.Optimizer) -> float:
+def _update_seconds(work: Workload, optimizer: Optimiser) -> float:
     """Of the second update: the first one also opens the optimiser's state."""
     for group in optimizer.param_groups:
         group["lr"] = 0.0  # what is timed should not move the model

@@ -8,10 +8,11 @@ from typing import Literal
 from ourospec.optim.config import OptimConfig
 
 
-def learning_rate(step: int, config: OptimConfig, total: int) -> float:
+def learning_rate(step: int, config: OptimConfig, total: int, peak: float | None = None) -> float:
     """The learning rate of optimiser step `step`, counted from 0, of `total`.
 
-    With w = round(warmup_fraction * total) steps of warm-up and m = final_lr_fraction:
+    With w = round(warmup_fraction * total) steps of warm-up, m = final_lr_fraction, and lr the highest rate, which is
+    `peak` where it is given and config.lr otherwise:
 
         lr * (step + 1) / w                                      while step < w
         lr * (m + (1 - m) * (1 + cos(pi * p)) / 2)               after that,
@@ -19,13 +20,14 @@ def learning_rate(step: int, config: OptimConfig, total: int) -> float:
     where p runs from 0 at the first step after the warm-up to 1 at the last step. No step is wasted at a
     learning rate of 0 at the start. Steps past the end keep the last value.
     """
+    highest = config.lr if peak is None else peak
     warmup = _warmup_steps(config, total)
     if step < warmup:
-        return config.lr * (step + 1) / warmup
+        return highest * (step + 1) / warmup
     progress = min((step - warmup) / max(total - 1 - warmup, 1), 1.0)
     cosine = 0.5 * (1.0 + math.cos(math.pi * progress))
     floor = config.final_lr_fraction
-    return config.lr * (floor + (1.0 - floor) * cosine)
+    return highest * (floor + (1.0 - floor) * cosine)
 
 
 def phase(step: int, config: OptimConfig, total: int) -> Literal["warmup", "cosine", "done"]:

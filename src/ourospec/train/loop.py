@@ -16,10 +16,10 @@ from torch import nn
 from ourospec.contracts import Clock, Objective, Observer, Probe, Stream
 from ourospec.device import DevicePolicy
 from ourospec.errors import DivergedError, Interrupted, ResourceError
-from ourospec.optim.adamw import build_adamw
 from ourospec.optim.config import OptimConfig
 from ourospec.optim.ema import WeightAverage
-from ourospec.optim.schedule import learning_rate, phase
+from ourospec.optim.optimiser import build_optimiser
+from ourospec.optim.schedule import phase
 from ourospec.runs import RunDirectory
 from ourospec.train.audience import Audience
 from ourospec.train.checkpoint import CheckpointStore, Found
@@ -115,7 +115,7 @@ class _Training:
         self.stop = stop
         model = job.model.to(job.policy.device)
         average = WeightAverage(model, job.optim.ema_decay) if job.optim.ema_decay else None
-        optimizer = build_adamw(model, job.optim, job.policy)
+        optimizer = build_optimiser(model, job.optim, job.policy)
         optimizer.zero_grad(set_to_none=True)  # whatever the model was used for before
         self.state = TrainState(model, optimizer, average, job.objective, job.policy)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
@@ -236,10 +236,8 @@ class _Training:
         reading = look(totals, gradients)
         refuse_divergence(reading, clock, self.last_save or "none yet")
         clipped = clip(gradients, reading.grad_norm, job.optim.clip_norm)
-        rate = learning_rate(state.step, job.optim, job.train.steps)
-        for group in state.optimizer.param_groups:
-            group["lr"] = rate
-        state.optimizer.step()
+        rates = state.optimizer.set_rates(state.step, job.train.steps)
+        limited = state.optimizer.step()
         state.optimizer.zero_grad(set_to_none=True)  # now, so that probes and saves have their memory
         if state.average is not None:
             state.average.update(state.step)
@@ -255,10 +253,11 @@ class _Training:
             # What the objective answers with None was for its own use, or means nothing in this step.
             **{name: value for name, value in {**reading.metrics, **own}.items() if value is not None},
             "loss": reading.loss,
-            "lr": rate,
+            **rates,
             "lr_phase": phase(state.step - 1, job.optim, job.train.steps),
             "grad_norm": reading.grad_norm,
             "grad_norm_clipped": clipped,
+            **limited,
             "tokens": state.tokens,
             "tokens_per_second": reading.num_targets / seconds,
             "step_seconds": seconds,

@@ -13,6 +13,7 @@ from ourospec.contracts import Objective
 from ourospec.device import DevicePolicy
 from ourospec.errors import ConfigError
 from ourospec.optim.ema import WeightAverage
+from ourospec.optim.optimiser import Optimiser
 from ourospec.train.checkpoint import Snapshot
 from ourospec.train.rng import generator_states, restore_generators
 from ourospec.train.tree import put_together, take_apart
@@ -25,7 +26,7 @@ class TrainState:
     """A run between two steps."""
 
     model: nn.Module
-    optimizer: torch.optim.Optimizer
+    optimizer: Optimiser
     average: WeightAverage | None
     """None where no average of the weights is kept."""
     objective: Objective
@@ -92,7 +93,8 @@ class TrainState:
             )
         for group in saved["param_groups"]:
             # Of this device, not of the one where it was saved; before loading, which places the counters by it.
-            group["fused"] = self.policy.fused_optimizer
+            if "fused" in group:
+                group["fused"] = self.policy.fused_optimizer
         self.optimizer.load_state_dict(saved)
         self.objective.load_state_dict(record["objective"])
         self.carry = put_together(record["carry"], snapshot.state, self.policy.device)

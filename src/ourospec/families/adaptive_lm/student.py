@@ -221,7 +221,7 @@ def _continued(teacher: AdaptiveRecipe) -> dict[str, Any]:
     steps = max(1, round(STEPS_SHARE * teacher.train.steps))
     return {
         "train": teacher.train.model_copy(update={"steps": steps}),
-        "optim": teacher.optim.model_copy(update={"lr": LR_SHARE * teacher.optim.lr}),
+        "optim": teacher.optim.scaled(LR_SHARE),
     }
 
 

@@ -40,7 +40,14 @@ class LearningRule(Rule):
 
     def slower(self, factor: float = 0.5) -> str:
         """The command for a lower learning rate, which is another recipe and therefore another run."""
-        return f"ouro train RUN --run NEW --optim.lr {scientific((self.rate or 1e-3) * factor)}"
+        return lower_rates(self.setting, self.rate, factor)
+
+
+def lower_rates(setting: Setting, rate: float | None, factor: float) -> str:
+    """The command that trains anew with every learning rate times `factor`; `rate` is AdamW's."""
+    command = f"ouro train RUN --run NEW --optim.lr {scientific((rate or 1e-3) * factor)}"
+    muon = setting.number("optim", "muon", "lr")
+    return command if muon is None else f"{command} --optim.muon.lr {scientific(muon * factor)}"
 
 
 class ExplodingGradient(LearningRule):
@@ -220,7 +227,7 @@ class Diverged(Rule):
             evidence="Loss or gradient was no longer finite; the update was not made, and the last checkpoint stays.",
             cause="The learning rate is too high. The step comes again when the run is resumed, as every step is "
             "determined.",
-            command=f"ouro train RUN --run NEW --optim.lr {scientific((rate or 1e-3) / 3)}",
+            command=lower_rates(self.setting, rate, 1 / 3),
         )
 
 
