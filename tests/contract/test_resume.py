@@ -16,6 +16,7 @@ from ourospec.data.corpus import FilesSource
 from ourospec.data.text import TextData
 from ourospec.data.tokenizers import BpeConfig, ByteTokenizerConfig
 from ourospec.errors import DataError, Interrupted
+from ourospec.optim.config import GrokfastConfig, MuonConfig, QKClipConfig
 from ourospec.recipe import TextRecipe
 from ourospec.runs import RunDirectory
 from ourospec.train.checkpoint import list_checkpoints
@@ -124,6 +125,25 @@ def test_a_run_stopped_twice_ends_like_one_that_was_not(small, tmp_path, name, p
     # What was trained is what was asked for: the two precisions do not compute the same.
     (start, *_) = RunDirectory(stopped).read_events()
     assert start["precision"] == precision
+
+
+@pytest.mark.parametrize("name", SMOKES)
+def test_muon_grokfast_and_qk_clip_stop_and_go_on_likewise(small, tmp_path, name):
+    recipe = small(name, precision="bfloat16")
+    clip = QKClipConfig(limit=0.05)  # so low that heads are limited from the first step
+    optim = {"muon": MuonConfig(), "grokfast": GrokfastConfig(), "qk_clip": clip}
+    recipe = recipe.model_copy(update={"optim": recipe.optim.model_copy(update=optim)})
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    api.train(recipe, whole)
+    with pytest.raises(Interrupted):
+        api.train(recipe, stopped, observers=[Acting(3, (stopped / ".pause").touch)])
+    api.train(recipe, stopped)
+    assert_equal(end_of(stopped), end_of(whole))
+    steps = [event for event in RunDirectory(whole).read_events() if event["kind"] == "step"]
+    assert len(steps) == STEPS
+    for event in steps:
+        assert event["muon_lr"] == pytest.approx(event["lr"] * 0.02 / recipe.optim.lr)
+        assert event["max_logit"] > 0.05 and event["clipped_heads"] > 0
 
 
 @pytest.mark.parametrize("name", SMOKES)

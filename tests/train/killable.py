@@ -4,6 +4,7 @@ PyTorch takes seconds to import, so it is imported once, here; each job runs in 
 process has computed anything. One JSON request a line on standard input, one JSON answer a line on standard
 output. A request has `path`, `steps`, `save_every`, and may have
   delay: seconds after which the job is killed, from outside, wherever it is;
+  optim: settings of the optimiser, in place of the toy's own;
   die_at_step: the job kills itself when it asks for the data of that step;
   die_at_call: the job kills itself just before its n-th call that changes the checkpoints on the disk;
   pace: seconds added to every step and to every fsync, so that both take their share of the time as they
@@ -25,6 +26,7 @@ import torch
 import torch._dynamo  # the first optimiser of a process imports it: a second that every job would spend anew
 from toy import ToyStream, toy_job
 
+from ourospec.optim.config import OptimConfig
 from ourospec.train.loop import fit
 
 CHANGES = {"open", "os.rename", "os.mkdir", "os.rmdir", "os.remove"}
@@ -81,7 +83,8 @@ def work(request: dict[str, Any], answer: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     stream.before_step = before_step
-    fit(toy_job(path, steps=request["steps"], save_every=request["save_every"], stream=stream))
+    changes = {"optim": OptimConfig(**request["optim"])} if "optim" in request else {}
+    fit(toy_job(path, steps=request["steps"], save_every=request["save_every"], stream=stream, **changes))
     os.write(answer, json.dumps(0 if fuse is None else fuse.calls).encode())
 
 

@@ -84,6 +84,24 @@ def test_a_kill_before_the_first_save(killable: Killable, untouched: Any, tmp_pa
     assert end_of(tmp_path) == untouched(**SHORT)
 
 
+MUGROKFAST = {"lr": 0.03, "muon": {"lr": 0.05}, "grokfast": {"decay": 0.8}}
+
+
+def test_kills_with_momentum_and_slow_gradients_in_the_state(killable: Killable, tmp_path: Path) -> None:
+    """After a save, within one, and before the next: what Muon and Grokfast remember comes back with the rest."""
+    job = {**SHORT, "optim": MUGROKFAST}
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert not killable(whole, **job)["killed"]
+    assert killable(killed, **job, die_at_step=3)["killed"]
+    assert killable(killed, **job, die_at_call=4)["killed"]
+    assert killable(killed, **job, die_at_step=5)["killed"]
+    assert not killable(killed, **job)["killed"]
+    end = end_of(killed)
+    assert end == end_of(whole)
+    kept = {name.rsplit("/", 1)[-1] for name in end.tensors}
+    assert {"slow_gradient", "momentum_buffer", "exp_avg", "exp_avg_sq"} <= kept
+
+
 def kill_at_calls(killable: Killable, expected: Any, folder: Path, start: int, stride: int) -> int:
     """Kill a job of four saves before every stride-th change that it makes to its checkpoints."""
     call, within_save = start, 0

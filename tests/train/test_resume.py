@@ -18,6 +18,7 @@ from torch import nn
 from ourospec.contracts import Clock, Probe
 from ourospec.device import DevicePolicy
 from ourospec.errors import ConfigError, DataError, Interrupted, ResourceError
+from ourospec.optim.config import GrokfastConfig, MuonConfig, OptimConfig
 from ourospec.runs import RunDirectory
 from ourospec.train.checkpoint import list_checkpoints
 from ourospec.train.loop import fit
@@ -366,3 +367,28 @@ def test_the_weights_kept_can_be_loaded_by_name(tmp_path: Path) -> None:
     model.load_state_dict(tensors)
     assert torch.equal(model.head.weight, tensors["table.weight"])
     assert origin.step == 24 and origin.tokens > 0
+
+
+def test_the_optimisers_memories_are_part_of_the_run(tmp_path: Path) -> None:
+    """With Muon, Grokfast and a running average: stopped twice, the end is the same; without a memory it is not."""
+    optim = OptimConfig(
+        lr=0.03, ema_decay=0.9, clip_norm=0.5, muon=MuonConfig(lr=0.05), grokfast=GrokfastConfig(decay=0.8)
+    )
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    fit(toy_job(whole, optim=optim))
+    for step in (4, 10):
+        with pytest.raises(Interrupted):
+            fit(toy_job(stopped, optim=optim, stream=during(step, interrupt(signal.SIGINT))))
+    fit(toy_job(stopped, optim=optim))
+    assert end_of(stopped) == end_of(whole)
+    (groups, *_) = [event for event in end_of(whole).events if event["kind"] == "step"]
+    assert groups["muon_lr"] == pytest.approx(groups["lr"] * 0.05 / 0.03)
+    names = [name for group in saved_groups(whole) for name in group["param_names"]]
+    assert names == ["table.weight", "mix.bias", "norm.weight", "norm.bias", "mix.weight"]
+
+
+def test_a_run_goes_on_with_the_optimiser_that_it_began_with(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        fit(toy_job(tmp_path, stream=during(4, interrupt(signal.SIGINT))))
+    with pytest.raises(ConfigError, match="in other groups"):
+        fit(toy_job(tmp_path, optim=OptimConfig(lr=0.03, ema_decay=0.9, muon=MuonConfig())))
