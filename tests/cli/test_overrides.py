@@ -247,3 +247,28 @@ def test_help_follows_the_kind_that_is_chosen(capsys):
 def test_extras_come_back_apart():
     recipe, extras = parse_overrides(Whole(), ["--quiet", "--seed", "2"], prog="prog", extras=Extras)
     assert (recipe.seed, extras.quiet) == (2, True)
+
+
+class Bag(Config):
+    things: Annotated[tuple[Experts, ...], Field(min_length=1)] = (Experts(count=2),)
+    """Several models."""
+    size: int = 1
+    """How large."""
+
+
+def test_a_field_of_several_models_takes_json_and_is_kept_beside_other_options(capsys):
+    full = Bag(things=(Experts(count=5), Experts(count=7)))
+    assert parse_overrides(full, ["--size", "2"], prog="ouro")[0] == full.model_copy(update={"size": 2})
+    changed = parse_overrides(Bag(), ["--things", '[{"count": 9}]'], prog="ouro")[0]
+    assert changed.things == (Experts(count=9),)
+    with pytest.raises(SystemExit):
+        parse_overrides(full, ["--help"], prog="ouro")
+    assert "as JSON" in " ".join(capsys.readouterr().out.split())
+
+
+def test_json_that_cannot_be_meant_names_the_option_and_the_place():
+    for text, place in (('[{"count": "x"}]', "--things: 0.count: "), ("[", "--things: the text: ")):
+        with pytest.raises(ConfigError, match=place):
+            parse_overrides(Bag(), ["--things", text], prog="ouro")
+    with pytest.raises(ConfigError, match="--things"):
+        parse_overrides(Bag(), ["--things", "[]"], prog="ouro")

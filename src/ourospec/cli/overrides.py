@@ -3,7 +3,7 @@
 The model is mirrored as plain dataclasses that tyro turns into grouped help and typed parsing; the values go
 back through the model's own validation. Where a field holds one of several models (told apart by `kind`),
 `--data.tokenizer byte` chooses which, and the options below it become that model's; a model that may be absent
-is switched with `--model.moe on` or `off`.
+is switched with `--model.moe on` or `off`. Where a field holds several models, its option takes them as JSON.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
 import tyro
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from ourospec.cli.options import flags_of, refuse_unknown, values_of
@@ -118,7 +118,7 @@ def grow(
             inner = value if isinstance(value, BaseModel) else None
             kind = cast(type[BaseModel], info.annotation)
             fields[name] = grow(kind, inner, chosen, where, about=info.description)
-        elif not holds_model(info.annotation):
+        else:
             fields[name] = Leaf(as_flag(where), info, value)
     description = about or inspect.cleandoc((model and model.__doc__) or "")
     return Group(path, model, description, kinds or {}, fields)
@@ -184,7 +184,7 @@ def is_model(annotation: Any) -> bool:
 
 
 def holds_model(annotation: Any) -> bool:
-    """Whether models lie somewhere inside a type (a tuple of them): too much for an option."""
+    """Whether models lie somewhere inside a type (a tuple of them)."""
     return is_model(annotation) or any(holds_model(part) for part in get_args(annotation))
 
 
@@ -256,7 +256,7 @@ def make_mirror(group: Group, extras: type | None = None) -> type:
             fields.append((name, make_mirror(field), dataclasses.field()))
         else:
             shown = tyro.conf.arg(help=explain(field.info))
-            place: Any = dataclasses.field(default=shown_value(field.default))
+            place: Any = dataclasses.field(default=shown_value(field))
             fields.append((name, Annotated[shown_type(field.info.annotation), shown], place))
     mirror = dataclasses.make_dataclass(group.model.__name__ if group.model else OFF, fields, kw_only=True)
     mirror.__doc__ = first_paragraph(group.description)
@@ -275,13 +275,15 @@ def mirror_kind(group: Group) -> tuple[str, Any, dataclasses.Field]:
 
 
 def shown_type(annotation: Any) -> Any:
-    """Booleans are written as JSON writes them."""
-    return Literal["true", "false"] if annotation is bool else annotation
+    """Booleans are written as JSON writes them, several models as JSON altogether."""
+    return str if holds_model(annotation) else Literal["true", "false"] if annotation is bool else annotation
 
 
-def shown_value(value: Any) -> Any:
+def shown_value(field: Leaf) -> Any:
     """A default in the type that `shown_type` gives it."""
-    return str(value).lower() if isinstance(value, bool) else value
+    if field.default is not REQUIRED and holds_model(field.info.annotation):
+        return several(field.info).dump_json(field.default).decode()
+    return str(field.default).lower() if isinstance(field.default, bool) else field.default
 
 
 def explain(info: FieldInfo) -> str:
@@ -294,6 +296,7 @@ def explain(info: FieldInfo) -> str:
         if getattr(limit, name, None) is not None
     ]
     text = " ".join((info.description or "").split())
+    bounds += ["as JSON"] if holds_model(info.annotation) else []
     return f"{text} ({', '.join(bounds)})" if bounds else text
 
 
@@ -313,9 +316,33 @@ def read_back(group: Group, parsed: Any) -> dict[str, Any]:
             values[name] = read_back(field, value) if field.model else None
         elif field.info.annotation is bool:
             values[name] = value == "true"
+        elif holds_model(field.info.annotation):
+            values[name] = read_json(field, value)
         else:
             values[name] = value
     return values
+
+
+def read_json(field: Leaf, text: str) -> Any:
+    """Several models from JSON.
+
+    Raises:
+        ConfigError: naming what in it is refused, and why.
+    """
+    try:
+        return several(field.info).validate_json(text)
+    except ValidationError as error:
+        lines = [
+            f"{field.flag}: {'.'.join(map(str, problem['loc'])) or 'the text'}: {problem['msg']}"
+            for problem in error.errors()
+        ]
+        remedy = f"It takes JSON as it stands in recipe.json: {field.flag} '[...]'"
+        raise ConfigError("\n".join(lines), remedy) from None
+
+
+def several(info: FieldInfo) -> TypeAdapter:
+    """What reads and writes the value of a field that holds several models."""
+    return TypeAdapter(cast(Any, info.annotation))
 
 
 def validate(model: type[Model], values: Mapping[str, Any], prog: str) -> Model:
