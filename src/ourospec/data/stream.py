@@ -50,7 +50,7 @@ class TokenStream:
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        _check_sizes(window, batch_size, micro_batch_size, rank, world_size)
+        check_sizes(window, batch_size, micro_batch_size, rank, world_size)
         if shards.num_tokens <= window:
             raise DataError(
                 f"The {shards.name} text has {shards.num_tokens} tokens, fewer than one window of {window} and the "
@@ -122,7 +122,8 @@ class TokenStream:
         )
 
 
-def _check_sizes(window: int, batch_size: int, micro_batch_size: int, rank: int, world_size: int) -> None:
+def check_sizes(window: int, batch_size: int, micro_batch_size: int, rank: int, world_size: int) -> None:
+    """Raise ConfigError for sizes of batches that do not go together."""
     if min(window, batch_size, micro_batch_size) < 1:
         raise ConfigError(
             f"Window {window}, batch size {batch_size}, micro-batch size {micro_batch_size}: each must be positive.",

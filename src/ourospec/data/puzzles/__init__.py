@@ -1,0 +1,1 @@
+"""Puzzles to learn reasoning and remembering from: made as they are needed, or read from files of questions."""
