@@ -13,11 +13,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ourospec.contracts import Clock, Effort, Stepper, StepWeights
+from ourospec.data.corpus import TextSource
 from ourospec.data.encoding import encode_documents
-from ourospec.data.text import TextData, TextDataset, open_text
+from ourospec.data.text import Dataset, TextData, open_text
 from ourospec.data.tokenizers import Tokenizer
 from ourospec.device import DevicePolicy
 from ourospec.errors import ConfigError, DataError
+from ourospec.measure.answers import score_answers
 from ourospec.measure.calibrate import SAMPLE_TOKENS, Bench, calibrate, refuse_untaught
 from ourospec.measure.calibration_record import (
     Budget,
@@ -45,7 +47,7 @@ from ourospec.serve.receipt import Machinery
 from ourospec.serve.sampling import Sampling
 from ourospec.serve.session import DecodingSession, Reading
 from ourospec.serve.source import Draw, Plain
-from ourospec.serve.speculation import Speculative
+from ourospec.serve.speculation import Speculative, refuse_speculation
 from ourospec.serve.text import Piece
 from ourospec.train.weights import WeightsOrigin
 
@@ -280,10 +282,11 @@ class LoadedModel:
         budget: float | Budget | None = None,
         tell: Callable[[str], None] | None = None,
     ) -> Mapping[str, Any]:
-        """Held-out figures with standard errors over documents; see measure.likelihood.Likelihood.summary.
+        """Held-out figures with standard errors over documents; see measure.likelihood.Likelihood.summary, and for
+        puzzles measure.answers.AnswerScores.summary.
 
         Args:
-            data: text to score, all of it; None for the run's own held-out part.
+            data: text to score, all of it, or puzzles, those held out of them; None for the run's own held-out part.
             most_tokens: score whole documents up to about so many tokens; None for all.
             budget: see `effort_for`.
             tell: hears, in a few words each, what is being prepared, and each document that is taken up.
@@ -292,13 +295,19 @@ class LoadedModel:
             DataError: the run's own text has changed since the training, or `data` cannot be read.
         """
         chosen = self._effort(effort, budget)
+        documents: Iterable[Any]
         if data is None:
             documents = self._text(tell).heldout.documents()
-        else:
+        elif isinstance(data.source, TextSource):
             documents = encode_documents(data.source, self.tokenizer, data.on_undecodable)
+        else:
+            documents = open_text(data).heldout.documents()
         if most_tokens is not None:
             documents = choose_documents(documents, most_tokens)
-        return self._score(_told(documents, tell), chosen).summary()
+        if not (data or self.recipe.data).asks:
+            return self._score(_told(documents, tell), chosen).summary()
+        rows, end_id = self._batches[1], self.tokenizer.end_id
+        return score_answers(self.model, _told(documents, tell), end_id, self.policy, rows, chosen).summary()
 
     def calibrate(
         self,
@@ -358,7 +367,7 @@ class LoadedModel:
         window = min(self.recipe.train.window, self.model.max_length)
         return window, max(1, 4_096 // window)
 
-    def _text(self, tell: Callable[[str], None] | None) -> TextDataset:
+    def _text(self, tell: Callable[[str], None] | None) -> Dataset:
         dataset = open_text(self.recipe.data, tell)
         if self.recipe.open_stream(dataset).fingerprint != self.origin.data:
             raise DataError(
@@ -372,20 +381,6 @@ class LoadedModel:
         window, rows = self._batches
         return score_documents(
             self.model, documents, self.tokenizer.end_id, window, self.policy, rows, effort
-        )
-
-
-def refuse_speculation(budget: bool, weights: StepWeights) -> None:
-    """Raise ConfigError for what speculation cannot be combined with: it verifies several tokens by one model."""
-    if budget:
-        raise ConfigError(
-            "Speculation verifies several tokens at one threshold; a budget moves the threshold after each.",
-            "Leave --budget or --speculate out.",
-        )
-    if weights != "float32":
-        raise ConfigError(
-            f"Speculation verifies with the weights as they are, so that {weights} would only be what drafts.",
-            "Leave --weights or --speculate out.",
         )
 
 

@@ -13,11 +13,13 @@ from torch import nn
 
 from ourospec.config import Config
 from ourospec.contracts import Fitted, Observer, Probe
+from ourospec.data.puzzles.stream import PuzzleStream
 from ourospec.data.stream import TokenStream
-from ourospec.data.text import TextData, TextDataset, open_text
+from ourospec.data.text import Dataset, TextData, open_text
 from ourospec.data.tokenizers import Tokenizer
 from ourospec.device import DeviceName, DevicePolicy, choose_device
 from ourospec.errors import ConfigError
+from ourospec.measure.answers import answer_probe
 from ourospec.measure.likelihood import heldout_probe
 from ourospec.nn.next_token import NextToken
 from ourospec.optim.config import OptimConfig
@@ -64,6 +66,10 @@ class Recipe(Config):
         """As written into the run directory."""
         return self.model_dump_json(indent=2) + "\n"
 
+    def next_verbs(self) -> Sequence[str]:
+        """Of those worth trying, which make sense for this recipe."""
+        return self.worth_trying
+
     def assemble(self, run: RunDirectory, observers: Sequence[Observer], tell: Tell = None) -> Job:
         """Everything the trainer needs to run this in that directory; `tell` hears what is being prepared."""
         raise NotImplementedError
@@ -83,8 +89,12 @@ class TextRecipe(Recipe):
     data: TextData = TextData()
     """The corpus and its tokenizer."""
     prompts: tuple[str, ...] = ("def ", "import ", "class ", "# ")
-    """Beginnings from which samples are drawn during training."""
+    """Beginnings from which samples are drawn during training; puzzles bring their own, held-out questions."""
     worth_trying: ClassVar[tuple[str, ...]] = ("generate {run} --prompt 'def ' --depth", *Recipe.worth_trying)
+
+    def next_verbs(self) -> Sequence[str]:
+        # A model of puzzles has nothing to say about prose.
+        return Recipe.worth_trying if self.data.asks else self.worth_trying
 
     def build_model(self, tokenizer: Tokenizer) -> nn.Module:
         """A freshly initialised contracts.LanguageModel for this tokenizer's vocabulary."""
@@ -100,12 +110,12 @@ class TextRecipe(Recipe):
         with undisturbed():
             torch.manual_seed(self.seed)
             model = self.build_model(dataset.tokenizer)
-        objective = self.build_objective()
+        objective, stream = self.build_objective(), self.open_stream(dataset)
         return Job(
             model=model,
             objective=objective,
-            stream=self.open_stream(dataset),
-            probes=self._probes(dataset.tokenizer, dataset.heldout, policy, objective.effort),
+            stream=stream,
+            probes=self._probes(dataset, policy, objective.effort),
             observers=observers,
             run=run,
             recipe_json=self.to_json(),
@@ -113,24 +123,22 @@ class TextRecipe(Recipe):
             optim=self.optim,
             seed=self.seed,
             policy=policy,
-            about={"data": dataset.summary},
+            about={"data": dataset.summary, "tokens_per_step": stream.tokens_per_step},
             keep=lambda: dataset.tokenizer.save(run.tokenizer),
         )
 
-    def open_stream(self, dataset: TextDataset) -> TokenStream:
+    def open_stream(self, dataset: Dataset) -> TokenStream | PuzzleStream:
         """The training data in the order of this recipe; its fingerprint stands in every checkpoint."""
         settings = self.train
         return dataset.stream(settings.window, settings.batch_size, settings.micro_batch_size, self.seed)
 
-    def _probes(self, tokenizer: Tokenizer, heldout: Any, policy: DevicePolicy, effort: Any) -> list[Probe]:
-        settings = self.train
-        window, most = settings.window, settings.eval_tokens
-        evaluation = heldout_probe(heldout, tokenizer.end_id, window, most, policy, effort)
-        sampling = sample_probe(tokenizer, self.prompts, self.seed, policy, effort=effort)
-        return [
-            Probe("eval", settings.eval_every, evaluation),
-            Probe("sample", settings.sample_every, sampling),
-        ]
+    def _probes(self, dataset: Dataset, policy: DevicePolicy, effort: Any) -> list[Probe]:
+        settings, heldout, end_id = self.train, dataset.heldout, dataset.tokenizer.end_id
+        score: Any = answer_probe if self.data.asks else heldout_probe
+        scored = score(heldout, end_id, settings.window, settings.eval_tokens, policy, effort)
+        asked = dataset.prompts or self.prompts
+        sampling = sample_probe(dataset.tokenizer, asked, self.seed, policy, effort=effort)
+        return [Probe("eval", settings.eval_every, scored), Probe("sample", settings.sample_every, sampling)]
 
 
 def read_recipe(path: Path) -> Recipe:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -19,7 +19,7 @@ from ourospec.cli.options import (
     chosen_depth,
     parse_options,
 )
-from ourospec.cli.output import flop, print_json, print_section, progress
+from ourospec.cli.output import flop, print_json, print_section, print_table, progress
 from ourospec.errors import ConfigError
 from ourospec.telemetry.quantities import counted, with_error
 
@@ -150,9 +150,25 @@ def show(figures: dict[str, Any]) -> None:
         ("passes", f"{figure('mean_passes', 3)} per token and layer (by layer: {layers}){budget}"),
         ("FLOPs", f"{flop(figures['flops_per_token'])} forward per token, executed"),
     ]
+    if "tasks" in figures:
+        rows.insert(
+            1, ("exact match", f"{figure('exact_match', 4)} of {counted(figures['answers'], 'answer')}")
+        )
     print_section(heading(figures), rows)
+    if "tasks" in figures:
+        print_table(list(answer_rows(figures["tasks"])))
     if figures["documents"] > 1:
         print("± is the standard error over documents.")
+
+
+def answer_rows(tasks: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, ...]]:
+    """Headings, and a line for each task and each bin of its difficulties, easiest first."""
+    yield "task", "difficulty", "answers", "exact match", "passes"
+    for task in tasks:
+        every = {**task, "bin": "all"}
+        for line in [every, *task["bins"]] if len(task["bins"]) > 1 else task["bins"]:
+            exact = with_error(line["exact_match"], line["exact_match_se"], 3)
+            yield task["task"], line["bin"], f"{line['answers']:,}", exact, f"{line['mean_passes']:.2f}"
 
 
 def heading(figures: Mapping[str, Any]) -> str:

@@ -191,5 +191,5 @@ def tell(what: str) -> None:
 def next_commands(run: RunDirectory, recipe: Recipe) -> str:
     """What is worth trying, as it can be typed here."""
     path = shlex.quote(str(run.path))
-    commands = [f"ouro {words.format(run=path)}" for words in recipe.worth_trying]
+    commands = [f"ouro {words.format(run=path)}" for words in recipe.next_verbs()]
     return as_typed("\nTry next:\n" + "\n".join(f"  {command}" for command in commands))

@@ -5,7 +5,7 @@ Letters: B rows, T positions, L layers, V vocabulary, n targets.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple, Protocol
@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ourospec.contracts import Effort, LanguageModel, Output
@@ -67,6 +67,14 @@ class Scored(NamedTuple):
     """Passes that were run, padding included."""
 
 
+class Guessed(NamedTuple):
+    """What a model made of a grid, and whether it would have said the same, on the CPU."""
+
+    scored: Scored
+    right: Bool[Tensor, "B T"]
+    """Whether the likeliest token is the target; false where there is no target."""
+
+
 def cut(documents: Iterable[ScoredDocument], end_id: int, window: int) -> Iterator[Chunk]:
     """Each document as END d END, in consecutive chunks of at most `window` targets."""
     for number, document in enumerate(documents):
@@ -108,16 +116,34 @@ class TokenScorer:
         with self.policy.inference(self.model):
             output: Output = self.model(grid.inputs.to(self.policy.device), effort=effort)
             # Single values are exact in float32; every sum is taken in float64, which not all devices have.
-            nats = self._nats(output.states, grid.targets.to(self.policy.device)).cpu().double()
+            nats = self._by_position(output.states, grid.targets, _nats).cpu().double()
         return Scored(nats, output.passes.cpu())
 
-    def _nats(self, states: Tensor, targets: Tensor) -> Tensor:
-        """−ln p of each target [B, T], 0 where there is none, a few rows of logits at a time."""
-        flat, wanted = states.flatten(0, 1), targets.flatten()
+    def guess(self, grid: Grid, effort: Effort | None) -> Guessed:
+        """As `score`, and whether the likeliest token is right."""
+        with self.policy.inference(self.model):
+            output: Output = self.model(grid.inputs.to(self.policy.device), effort=effort)
+            nats = self._by_position(output.states, grid.targets, _nats).cpu().double()
+            right = self._by_position(output.states, grid.targets, _right).cpu()
+        return Guessed(Scored(nats, output.passes.cpu()), right)
+
+    def _by_position(
+        self, states: Tensor, targets: Tensor, judge: Callable[[Tensor, Tensor], Tensor]
+    ) -> Tensor:
+        """[B, T] of logits [n, V] and targets [n], a few rows of logits at a time."""
+        flat, wanted = states.flatten(0, 1), targets.to(states.device).flatten()
         vocabulary = self.model.logits(flat[:1]).shape[-1]
         size = max(1, LOGIT_ELEMENTS // vocabulary)
         parts = [
-            F.cross_entropy(self.model.logits(rows), target, reduction="none", ignore_index=IGNORED)
+            judge(self.model.logits(rows), target)
             for rows, target in zip(flat.split(size), wanted.split(size), strict=True)
         ]
         return torch.cat(parts).view(targets.shape)
+
+
+def _nats(logits: Tensor, targets: Tensor) -> Tensor:
+    return F.cross_entropy(logits, targets, reduction="none", ignore_index=IGNORED)
+
+
+def _right(logits: Tensor, targets: Tensor) -> Tensor:
+    return logits.argmax(-1) == targets

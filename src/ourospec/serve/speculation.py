@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from ourospec.contracts import Effort, Stepper
+from ourospec.contracts import Effort, Stepper, StepWeights
+from ourospec.errors import ConfigError
 from ourospec.serve.acceptance import Costs, DraftLength, judge
 from ourospec.serve.sampling import distribution, draw
 from ourospec.serve.session import DecodingSession, Reading
@@ -170,3 +171,17 @@ class Speculative:
         self._verifications += 1
         self._full_passes += sum(sum(reading.passes) for reading in readings)
         self._judged += len(readings)
+
+
+def refuse_speculation(budget: bool, weights: StepWeights) -> None:
+    """Raise ConfigError for what speculation cannot be combined with: it verifies several tokens by one model."""
+    if budget:
+        raise ConfigError(
+            "Speculation verifies several tokens at one threshold; a budget moves the threshold after each.",
+            "Leave --budget or --speculate out.",
+        )
+    if weights != "float32":
+        raise ConfigError(
+            f"Speculation verifies with the weights as they are, so that {weights} would only be what drafts.",
+            "Leave --weights or --speculate out.",
+        )

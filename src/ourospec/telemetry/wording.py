@@ -107,6 +107,8 @@ def scores(data: Mapping[str, Any], *, adaptive: bool) -> list[tuple[str, str]]:
         found.append(("bits/byte", with_error(data["bits_per_byte"], data.get("bits_per_byte_se"))))
     if data.get("perplexity") is not None:
         found.append(("perplexity", count(data["perplexity"])))
+    if data.get("exact_match") is not None:
+        found.append(("exact", with_error(data["exact_match"], data.get("exact_match_se"))))
     if adaptive and data.get("mean_passes") is not None:
         found.append(("depth", decimal(data["mean_passes"], 2)))
     return found
@@ -139,6 +141,9 @@ def summary(progress: Progress, end: Mapping[str, Any]) -> list[tuple[str, str]]
             rows.append(("bits per byte", bits))
         if evaluation.get("perplexity") is not None:
             rows.append(("perplexity", count(evaluation["perplexity"])))
+        if evaluation.get("exact_match") is not None:
+            exact = with_error(evaluation["exact_match"], evaluation.get("exact_match_se"))
+            rows.append(("exact match", exact))
         if progress.adaptive:
             rows.append(
                 ("mean depth", f"{decimal(evaluation.get('mean_passes'), 2)} passes per token and layer")
