@@ -18,23 +18,42 @@ def begins(b: int, t: int, documents: Tensor | None, counted: Tensor, before: Te
 def ema(
     y: Tensor,
     module,  # EmaMemory, read for its weights and settings only
-    state: Tensor,
+    state,  # MemoryState
     documents: Tensor | None,
     counted: Tensor,
-    before: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """Outputs [B, T, D], and the averages [B, W] after the last position."""
     decay, outputs, states = module.config.decay, [], []
     for b in range(y.shape[0]):
-        m = state[b]
+        m = state.memory[b]
         for t in range(y.shape[1]):
-            if begins(b, t, documents, counted, before):
+            if begins(b, t, documents, counted, state.document):
                 m = torch.zeros_like(m)
             if counted[b, t]:
                 m = decay * m + (1 - decay) * (module.down.weight @ y[b, t])
             outputs.append(module.up.weight @ m)
         states.append(m)
     return torch.stack(outputs).view(y.shape), torch.stack(states)
+
+
+def convolved(y: Tensor, module, state, documents: Tensor | None, counted: Tensor, b: int, t: int) -> Tensor:
+    """Queries, keys and values of one position, of all heads."""
+    here = module.qkv.weight @ y[b, t]
+    if module.convolution is None:
+        return here
+    earlier = list(state.recent[b].unbind())
+    for s in range(t):
+        if begins(b, s, documents, counted, state.document):
+            earlier = []
+        if counted[b, s]:
+            earlier.append(module.qkv.weight @ y[b, s])
+    if begins(b, t, documents, counted, state.document):
+        earlier = []
+    weights = module.convolution.filter
+    total = weights[0] * here
+    for lag, there in zip(range(1, len(weights)), reversed(earlier), strict=False):
+        total = total + weights[lag] * there
+    return total
 
 
 def unit(x: Tensor) -> Tensor:
@@ -45,26 +64,24 @@ def unit(x: Tensor) -> Tensor:
 def associative(
     y: Tensor,
     module,  # DeltaMemory or TitansMemory, read for its weights and settings only
-    state: Tensor,
+    state,  # MemoryState
     documents: Tensor | None,
     counted: Tensor,
-    before: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """Outputs [B, T, D], and the matrices [B, H, J, K, V] after the last position."""
     config = module.config
     heads, gates = config.heads, module.gate.out_features // config.heads
     outputs, states = [], []
     for b in range(y.shape[0]):
-        held = [list(state[b, h].unbind()) for h in range(heads)]
+        held = [list(state.memory[b, h].unbind()) for h in range(heads)]
         for t in range(y.shape[1]):
             read = []
+            joint = convolved(y, module, state, documents, counted, b, t).view(heads, -1)
             for h in range(heads):
-                each = sum(module.widths)
-                joint = module.qkv.weight[h * each : (h + 1) * each] @ y[b, t]
-                q, k, v = joint.split(module.widths)
+                q, k, v = joint[h].split(module.widths)
                 here = slice(h * gates, (h + 1) * gates)
                 logits = module.gate.weight[here] @ y[b, t] + module.gate.bias[here]
-                if begins(b, t, documents, counted, before):
+                if begins(b, t, documents, counted, state.document):
                     held[h] = [torch.zeros_like(x) for x in held[h]]
                 if counted[b, t]:
                     learn = learn_by_momentum if len(held[h]) == 2 else learn_by_delta

@@ -30,11 +30,11 @@ WIDTH = 6
 SIZES = {"heads": 2, "key_width": 3, "value_width": 4, "half_life": 3.0}
 CONFIGS = {
     "ema": EmaMemoryConfig(width=5, decay=0.8),
-    "delta": DeltaMemoryConfig(**SIZES, write_strength=0.9),
-    "titans": TitansMemoryConfig(**SIZES, momentum=0.7),
+    "delta": DeltaMemoryConfig(**SIZES, write_strength=0.9, convolution=3),
+    "titans": TitansMemoryConfig(**SIZES, momentum=0.7, convolution=1),
 }
 KINDS = pytest.mark.parametrize("kind", list(CONFIGS))
-EXAMPLES = settings(max_examples=20)
+EXAMPLES = settings(max_examples=15)
 LENGTHS = st.integers(1, 23)
 CHUNKS = st.integers(1, 9)
 SEEDS = st.integers(0, 999)
@@ -59,13 +59,16 @@ def some_state(module, rows, seed):
     """Of rows that are reading their document 0."""
     empty = module.empty_state(rows, torch.device("cpu"), torch.float64)
     g = torch.Generator().manual_seed(seed)
-    memory = torch.randn(empty.memory.shape, generator=g, dtype=torch.float64)
-    return MemoryState(memory, empty.document)
+    memory, recent = (
+        torch.randn(x.shape, generator=g, dtype=torch.float64) for x in (empty.memory, empty.recent)
+    )
+    return MemoryState(memory, recent, empty.document)
 
 
 def assert_same(found, expected):
     torch.testing.assert_close(found[0], expected[0], **CLOSE)
-    torch.testing.assert_close(found[1].memory, expected[1].memory, **CLOSE)
+    for part in ("memory", "recent"):
+        torch.testing.assert_close(getattr(found[1], part), getattr(expected[1], part), **CLOSE)
     assert torch.equal(found[1].document, expected[1].document)
 
 
@@ -79,11 +82,12 @@ def test_equals_its_slow_twin_with_gradients_through_the_state(
     y, documents, counted = text(rows, length, seed)
     documents, counted = documents if packed else None, counted if padded else None
     state = some_state(module, rows, seed)
-    inputs = [y.requires_grad_(), state.memory.requires_grad_(), *module.parameters()]
+    carried = [state.memory.requires_grad_(), state.recent.requires_grad_()]
+    inputs = [y.requires_grad_(), *carried, *module.parameters()]
     out, after = module(y, state, documents, counted)
     everything = torch.ones(rows, length, dtype=torch.bool) if counted is None else counted
     slow = reference.ema if kind == "ema" else reference.associative
-    slow_out, slow_after = slow(y, module, state.memory, documents, everything, state.document)
+    slow_out, slow_after = slow(y, module, state, documents, everything)
     torch.testing.assert_close(after.memory, slow_after, **CLOSE)
     torch.testing.assert_close(out[everything], slow_out[everything], **CLOSE)
     g = torch.Generator().manual_seed(9)

@@ -62,6 +62,10 @@ class Chunks:
         """Back again."""
         return x.flatten(1, 2)[:, : self.length]
 
+    def by_position(self) -> Int[Tensor, "b T"]:
+        """The segments of all positions."""
+        return self.segments.flatten(1)[:, : self.length]
+
     def kinship(self) -> Kinship:
         """Within the chunks."""
         ends = self.segments[:, :, -1]

@@ -49,7 +49,7 @@ class EmaMemory(nn.Module):
     def empty_state(self, rows: int, device: torch.device, dtype: torch.dtype = torch.float32) -> MemoryState:
         """Of rows that have read nothing."""
         memory = torch.zeros(rows, self.config.width, device=device, dtype=dtype)
-        return MemoryState(memory, torch.zeros(rows, dtype=torch.long, device=device))
+        return MemoryState(memory, memory.new_zeros(rows, 0, 0), memory.new_zeros(rows, dtype=torch.long))
 
     def forward(
         self,
@@ -65,7 +65,7 @@ class EmaMemory(nn.Module):
         chunks = cut_into_chunks(y, self.config.chunk, state, documents, counted)
         with torch.autocast(y.device.type, enabled=False):
             held, memory = self._scan(compressed.to(wide), chunks, state.memory.to(wide))
-        return self.up(held), MemoryState(memory, chunks.document)
+        return self.up(held), MemoryState(memory, state.recent, chunks.document)
 
     def _scan(self, compressed: Tensor, chunks: Chunks, before: Tensor) -> tuple[Tensor, Tensor]:
         """[B, T, W], the average at each position, and [B, W] after the last."""

@@ -19,29 +19,30 @@ class MemoryState(NamedTuple):
 
     memory: Tensor
     """[B, ...], float32 at least: [B, W] of an average, [B, H, J, K, V] of an associative memory."""
+    recent: Tensor
+    """[B, before, N], what the next token still sees as it was; nothing, [B, 0, 0], where no convolution looks back."""
     document: Tensor
     """[B] int64: the number of the document that each row was reading."""
 
     def detach(self) -> MemoryState:
         """The same without its history: gradients end here."""
-        return MemoryState(self.memory.detach(), self.document)
+        return MemoryState(*(tensor.detach() for tensor in self))
 
     def rows(self, index: Sequence[int] | Tensor) -> MemoryState:
         """Some of the rows, in that order."""
         chosen = torch.as_tensor(index, device=self.document.device)
-        return MemoryState(self.memory[chosen], self.document[chosen])
+        return MemoryState(*(tensor[chosen] for tensor in self))
 
     def emptied(self, rows: Bool[Tensor, " B"]) -> MemoryState:
         """The same, empty where `rows` is true."""
-        memory = self.memory.masked_fill(rows.view(-1, *[1] * (self.memory.dim() - 1)), 0.0)
-        return MemoryState(memory, self.document.masked_fill(rows, 0))
+        return MemoryState(
+            *(tensor.masked_fill(rows.view(-1, *[1] * (tensor.dim() - 1)), 0) for tensor in self)
+        )
 
     @classmethod
     def join(cls, states: Sequence[MemoryState]) -> MemoryState:
         """The rows of several, in their order."""
-        return cls(
-            torch.cat([state.memory for state in states]), torch.cat([state.document for state in states])
-        )
+        return cls(*(torch.cat(parts) for parts in zip(*states, strict=True)))
 
 
 class Memory(Protocol):
