@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ourospec.config import Config
+from ourospec.nn.init import mark_by_entry, mark_joint
 from ourospec.nn.memory.associative import Scalars, Written, recall
 from ourospec.nn.memory.chunks import Chunks, cut_into_chunks
 from ourospec.nn.memory.convolution import ShortConvolution
@@ -86,11 +87,12 @@ class AssociativeMemory(nn.Module):
         super().__init__()
         self.config = config
         self.widths = (config.key_width, config.key_width, config.value_width)
-        self.qkv = nn.Linear(width, config.heads * sum(self.widths), bias=False)
+        rows = self.widths * config.heads
+        self.qkv = mark_joint(nn.Linear(width, sum(rows), bias=False), *rows)
         self.convolution = None
         if config.convolution > 1:
             self.convolution = ShortConvolution(self.qkv.out_features, config.convolution)
-        self.gate = nn.Linear(width, config.heads * self.gates)
+        self.gate = mark_by_entry(nn.Linear(width, config.heads * self.gates))
         self.out = nn.Linear(config.heads * config.value_width, width, bias=False)
 
     def init_parameters(self) -> None:
