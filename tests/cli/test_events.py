@@ -8,9 +8,10 @@ from ourospec import cli
 from ourospec.runs import RunDirectory
 from ourospec.telemetry import events
 
-SOMETIMES = {"aux_loss", "aux_per_call", "audit_layer", "stopped_early", "unit"}
-"""Reported with experts, on audits, of which a short run may have none, by runs that ended before their time, or by
-those whose targets are no tokens."""
+OPTIMISERS = {"muon_lr", "max_logit", "clipped_heads"}
+SOMETIMES = {"aux_loss", "aux_per_call", "audit_layer", "stopped_early", "unit", *OPTIMISERS}
+"""Reported with experts, on audits, of which a short run may have none, by runs that ended before their time, by
+those whose targets are no tokens, or with other optimisers than AdamW."""
 KINDS = ("start", "step", "eval", "sample", "checkpoint", "warning", "end")
 
 
@@ -50,6 +51,13 @@ def test_the_data_of_the_start_is_described(trained, name):
     assert name in data
     for told in (data, data["train"], data["heldout"]):
         assert all(re.search(rf"\b{key}\b", events.__doc__) for key in told)
+
+
+def test_optimisers_report_what_they_do(corpus, tmp_path):
+    run = tmp_path / "run"
+    options = ["--train.steps", "1", "--prompts", "x", "--optim.muon", "on", "--optim.qk-clip", "on"]
+    assert cli.main(["train", "dense_lm/smoke", "--quiet", "--run", str(run), *corpus, *options]) == 0
+    assert written(run)["step"] >= OPTIMISERS <= documented()["step"]
 
 
 def test_experts_report_what_balancing_costs(corpus, tmp_path):

@@ -10,7 +10,9 @@ start       name, family; parameters (count); device, precision; total_steps; to
             vocab_size, lossless, and under train and heldout documents, tokens, bytes, bytes_per_token)
 step        loss (nats per target, all costs included); lr; lr_phase (warmup, cosine or done); grad_norm,
             grad_norm_clipped (L2, before and after clipping); tokens (seen so far); tokens_per_second;
-            step_seconds (of this step); seconds (spent training so far)
+            step_seconds (of this step); seconds (spent training so far); muon_lr (lr being AdamW's; with optim.muon);
+            max_logit (largest attention logit of any head, before it was limited), clipped_heads (count; both with
+            optim.qk_clip)
   of a language model (nn/next_token.py)
             lm_loss (nats per target, of the next token alone); bits_per_byte (of the batch); aux_loss (nats per
             target that balancing costs; only with experts)
