@@ -148,7 +148,7 @@ def pick(mask, state):
 def search(grid, boxes, n, barred_cell, barred, state):
     """Fill the grid's blanks, if there is a way; whether there is. Where there is none the grid is left as it was.
 
-    Depth first, by `most_bound`, digits in random order. In `barred_cell` the digits `barred` may not stand (−1: in none).
+    Depth first, by `most_bound`, digits in random order. In `barred_cell` the digits `barred` may not stand.
     """
     used = note_used(grid, boxes, n)
     cells = np.empty(n * n + 1, np.int64)
