@@ -1,6 +1,8 @@
 # Everything runs from .venv, which `make setup` creates; every other target sees to that first.
 PYTHON ?= python3
 ARGS ?=
+# Processes that the tests are shared out to; each takes one core and up to 2 GB.
+JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -27,10 +29,10 @@ train: $(STAMP) ## Train adaptive_lm/tiny on the default text; more options with
 	$(BIN)/ouro train adaptive_lm/tiny $(ARGS)
 
 test: $(STAMP) ## The tests, without those that take minutes
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -m "not slow" -n $(JOBS) --dist worksteal $(ARGS)
 
 test-all: $(STAMP) ## All tests, the slow ones too
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 check: $(STAMP) ## Lint, format, types, import layers, size rules: what CI runs before the tests
 	$(BIN)/ruff check $(SOURCES)

@@ -9,9 +9,18 @@ from ourospec.runs import RunDirectory
 from ourospec.telemetry import events
 
 OPTIMISERS = {"muon_lr", "max_logit", "clipped_heads"}
-SOMETIMES = {"aux_loss", "aux_per_call", "audit_layer", "stopped_early", "unit", *OPTIMISERS}
+SOMETIMES = {
+    "aux_loss",
+    "aux_per_call",
+    "audit_layer",
+    "stopped_early",
+    "unit",
+    "layer_zero_point",
+    *OPTIMISERS,
+}
 """Reported with experts, on audits, of which a short run may have none, by runs that ended before their time, by
-those whose targets are no tokens, or with other optimisers than AdamW."""
+those whose targets are no tokens, where passes are rationed, or with other optimisers than AdamW."""
+OF_PUZZLES = {"exact_match", "answers", "tasks"}
 KINDS = ("start", "step", "eval", "sample", "checkpoint", "warning", "end")
 
 
@@ -39,7 +48,7 @@ def test_a_run_writes_exactly_what_the_schema_names(trained):
     assert set(schema) == set(KINDS)
     for kind in found.keys() - {"eval"}:
         assert schema[kind] - SOMETIMES == found[kind] - SOMETIMES, kind
-    assert schema["eval"] == {name for name in found["eval"] if not name.endswith("_se")}
+    assert schema["eval"] - OF_PUZZLES == {name for name in found["eval"] if not name.endswith("_se")}
     assert {"start", "step", "eval", "sample", "checkpoint", "end"} <= set(found)
 
 
@@ -53,11 +62,47 @@ def test_the_data_of_the_start_is_described(trained, name):
         assert all(re.search(rf"\b{key}\b", events.__doc__) for key in told)
 
 
+def test_puzzles_report_their_answers(corpus, tmp_path):
+    run = tmp_path / "run"
+    options = [
+        "--train.steps",
+        "1",
+        "--train.eval-every",
+        "1",
+        "--data.source",
+        "puzzle",
+        "--data.tokenizer",
+        "byte",
+    ]
+    options += ["--data.source.heldout-examples", "4"]
+    assert cli.main(["train", "dense_lm/smoke", "--quiet", "--run", str(run), *options]) == 0
+    told = {name for name in written(run)["eval"] if not name.endswith("_se")}
+    assert OF_PUZZLES <= told <= documented()["eval"]
+
+
 def test_optimisers_report_what_they_do(corpus, tmp_path):
     run = tmp_path / "run"
     options = ["--train.steps", "1", "--prompts", "x", "--optim.muon", "on", "--optim.qk-clip", "on"]
     assert cli.main(["train", "dense_lm/smoke", "--quiet", "--run", str(run), *corpus, *options]) == 0
     assert written(run)["step"] >= OPTIMISERS <= documented()["step"]
+
+
+def test_rations_are_reported_in_place_of_a_price(corpus, tmp_path):
+    run = tmp_path / "run"
+    options = [
+        "--train.steps",
+        "1",
+        "--prompts",
+        "x",
+        "--objective.price",
+        "quota",
+        "--objective.credit",
+        "none",
+    ]
+    options += ["--model.depth.weight", "survival"]
+    assert cli.main(["train", "adaptive_lm/smoke", "--quiet", "--run", str(run), *corpus, *options]) == 0
+    assert "layer_zero_point" in written(run)["step"] <= documented()["step"]
+    assert not {"price", "price_next", "deadband"} & written(run)["step"]
 
 
 def test_experts_report_what_balancing_costs(corpus, tmp_path):

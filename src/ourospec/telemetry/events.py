@@ -50,8 +50,10 @@ step        loss (nats per target, all costs included); lr; lr_phase (warmup, co
             attention, 0 to 1; every tenth step); layer_zero_point (logits from which its gates count, where passes are
             rationed; such a run has no price)
 eval        split; loss, perplexity, bits_per_byte, mean_passes, flops_per_token (each with its standard error over
-            documents under <name>_se); passes_by_layer [L]; documents, tokens, bytes (counts); of puzzles also
-            exact_match, exact_match_se, answers and tasks (a list, by difficulty too; see measure/answers.py)
+            documents under <name>_se); passes_by_layer [L]; documents, tokens, bytes (counts)
+  of puzzles, too
+            exact_match (with its standard error); answers (count); tasks (a list, by difficulty too; see
+            measure/answers.py)
 sample      samples (a list of {prompt, text, pieces: [str], passes: [mean over layers, one a piece]})
 checkpoint  path, bytes, seconds (spent saving)
 warning     message
