@@ -5,7 +5,7 @@ for reinforcement learning is left to who does that. Two things to know of them:
 
 - A strength of 0.02 to 0.3 amplifies the slow part by 1.02 to 1.3; the 44-fold shortening of grokking that Grokfast is
   known for was found with 2 (Lee et al. 2024).
-- Muon does not see how long a gradient is: clipping and Grokfast only turn its update, and lower rates alone shorten it.
+- Muon does not see how long a gradient is: clipping and Grokfast only turn its update; a lower rate alone shortens it.
 """
 
 from __future__ import annotations

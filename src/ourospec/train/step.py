@@ -124,8 +124,8 @@ def refuse_divergence(reading: Reading, clock: Clock, last_checkpoint: str) -> N
     raise DivergedError(
         f"Step {clock.step + 1} of {clock.total} has loss {reading.loss} and gradient norm {reading.grad_norm}. "
         f"The weights were not touched. Last checkpoint: {last_checkpoint}.",
-        "Start anew in another directory with a lower learning rate (--optim.lr), a longer warm-up "
-        "(--optim.warmup-fraction) or --train.precision float32.",
+        "Start anew in another directory with a lower learning rate (--optim.lr, with Muon --optim.muon.lr, too), a "
+        "longer warm-up (--optim.warmup-fraction) or --train.precision float32.",
     )
 
 
