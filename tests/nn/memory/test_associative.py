@@ -16,7 +16,7 @@ def by_hand(kind, momentum=0.5, **sizes):
     """A memory of one head that reads keys, values and gates from its input as they stand there: [k; v; logits]."""
     config = {"delta": DeltaMemoryConfig, "titans": TitansMemoryConfig}[kind]
     more = {"momentum": momentum} if kind == "titans" else {}
-    config = config(heads=1, key_width=8, value_width=8, convolution=1, chunk=16, **sizes, **more)
+    config = config(heads=1, key_width=8, value_width=8, chunk=16, **sizes, **more)
     module = build_memory(config, 16 + 3).double()
     eye = torch.eye(8, dtype=torch.float64)
     with torch.no_grad():

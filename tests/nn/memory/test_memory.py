@@ -31,7 +31,7 @@ SIZES = {"heads": 2, "key_width": 3, "value_width": 4, "half_life": 3.0}
 CONFIGS = {
     "ema": EmaMemoryConfig(width=5, decay=0.8),
     "delta": DeltaMemoryConfig(**SIZES, write_strength=0.9, convolution=3),
-    "titans": TitansMemoryConfig(**SIZES, momentum=0.7, convolution=1),
+    "titans": TitansMemoryConfig(**SIZES, momentum=0.7),
 }
 KINDS = pytest.mark.parametrize("kind", list(CONFIGS))
 EXAMPLES = settings(max_examples=15)
