@@ -106,6 +106,14 @@ def test_the_zero_points_are_in_the_model():
     torch.testing.assert_close(plain[0].bids[0] - 0.5, shifted[0].bids[0], rtol=0, atol=1e-12)
 
 
+def test_a_student_begins_with_its_teachers_zero_points():
+    market = make(**RATIONED)[1].market
+    market.inherit({"zero_points": [0.5, -1.0]})
+    assert market.zero_points == [0.5, -1.0]
+    market.inherit({"price": 0.3})
+    assert market.zero_points == [0.5, -1.0], "whose teacher paid a price has no others to begin with"
+
+
 def test_there_is_no_price_to_set():
     objective = make(**RATIONED)[1]
     with pytest.raises(ConfigError, match="rationed, not priced"):

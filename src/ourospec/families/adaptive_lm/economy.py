@@ -133,6 +133,10 @@ class Controller:
         """Hear the mean depth of a step that the gates decided."""
         del depth, scale
 
+    def inherit(self, state: Mapping[str, Any]) -> None:
+        """Begin where another market ended whose gates these are: its target may have been another."""
+        self.set(float(state.get("price", self.price)))
+
     def ration(self, distances: Sequence[float]) -> None:
         """Hear, layer by layer, how far a step's zero points were from where its tokens would have run the target."""
         del distances
@@ -220,6 +224,9 @@ class Quota(Controller):
     def ration(self, distances: Sequence[float]) -> None:
         pairs = zip(self.zero_points, distances, strict=True)
         self.zero_points = [point + self.config.rate * distance for point, distance in pairs]
+
+    def inherit(self, state: Mapping[str, Any]) -> None:
+        self.zero_points = [float(point) for point in state.get("zero_points", self.zero_points)]
 
     def state_dict(self) -> dict[str, Any]:
         return {"zero_points": self.zero_points}

@@ -89,8 +89,7 @@ class DistilledRecipe(AdaptiveRecipe):
         objective.teacher = taught.build().to(job.policy.device)
         if self.start == "teacher":
             job.model.load_state_dict(taught.weights)
-            # The price that the gates know; the rest of the market's state is of another target.
-            objective.market.set(float(taught.origin.objective.get("price", objective.price)))
+            objective.market.inherit(taught.origin.objective)
         return replace(job, about={**job.about, "teacher": self.teacher.model_dump()})
 
     def _refuse_other_shape(self, taught: Taught) -> None:
