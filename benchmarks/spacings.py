@@ -8,8 +8,8 @@ extremes. Held to: tones after 2,500 steps at most -0.60 on the tail and -1.35 i
 limit, by more than three standard errors, nor over the sine kernel with 32 past spacings by more than 0.02. An hour of
 two cores; zeros are computed first where they are not cached.
 
---quick: one seed, few steps, a tenth of the zeros; only what holds then, too, is held. --table: E0 to E4 and their
-repairs at tiny size, 5 seeds on each split, and nothing held; e1 and e2 differ in their seeds only. Two hours.
+--quick: one seed, few steps, few zeros, one split and one null; only what holds then, too, is held. --table: E0 to E4
+and their repairs at tiny size, 5 seeds on each split, nothing held; e1 and e2 differ in their seeds only. Two hours.
 Runs lie in DIR (a temporary folder without it); the same command goes on with them.
 """
 
@@ -62,10 +62,11 @@ def losses(found: dict[str, Any]) -> list[float]:
 
 def ours(folder: Path, quick: bool) -> list[Figure]:
     """Tones on zeta, split by split."""
-    seeds, steps = ("7", "60") if quick else ("7,42,1337", "2500")
-    short = ("--data.source.count", "200000", "--train.eval_every", "60") if quick else ()
+    seeds, steps = ("7", "30") if quick else ("7,42,1337", "2500")
+    short = ("--data.source.count", "100000", "--train.eval_every", "30") if quick else ()
     figures = []
-    for split, bound in zip(SPLITS, (None, None) if quick else (-0.60, -1.35), strict=True):
+    # So few zeros have too few blocks for every tenth of them to be held out.
+    for split, bound in (("tail", None),) if quick else zip(SPLITS, (-0.60, -1.35), strict=True):
         name = f"tones-{split}"
         found = sweep(folder, name, "tones", seeds, "--train.steps", steps, "--data.split", split, *short)
         figures.append(spread(f"tones, {split}, {steps} steps", losses(found), at_most=bound))
@@ -77,9 +78,9 @@ def ours(folder: Path, quick: bool) -> list[Figure]:
 
 def nulls(folder: Path, quick: bool) -> list[Figure]:
     """e0_tiny where we know what can be foretold."""
-    steps, count = ("40", "60000") if quick else ("1000", "1000000")
+    steps, count = ("20", "60000") if quick else ("1000", "1000000")
     figures = []
-    for kind in ("wigner", "gue"):
+    for kind in ("wigner",) if quick else ("wigner", "gue"):
         settings = ("--data.source", kind, "--data.source.count", count, "--train.steps", steps)
         found = sweep(folder, kind, "e0_tiny", "7", *settings)
         row = found["seeds"][0]
