@@ -39,6 +39,8 @@ class Span(Protocol):
     @property
     def bin(self) -> str: ...
 
+    def targets(self, size: int) -> slice: ...
+
 
 class Puzzle(ScoredDocument, Protocol):
     """A text with answers, its tokens being bytes; see data/puzzles/dataset.py."""
@@ -177,14 +179,9 @@ def _chunk(number: int, puzzle: Puzzle, end_id: int) -> Chunk:
     stream = np.concatenate(([end_id], puzzle.tokens, [end_id])).astype(np.int64)
     targets = np.full(len(stream) - 1, IGNORED)
     for answer in puzzle.answers:
-        span = _targets_of(answer, len(puzzle.tokens))
+        span = answer.targets(len(puzzle.tokens))
         targets[span] = stream[1:][span]
     return Chunk(number, stream[:-1], targets)
-
-
-def _targets_of(answer: Span, length: int) -> slice:
-    """Where an answer stands among the targets: target t is token t of the text. One that ends the text ends it."""
-    return slice(answer.start, answer.end + (answer.end == length))
 
 
 class _Tally:
@@ -207,7 +204,7 @@ class _Tally:
             self.flops[number] = spent[row, asked].sum()
             self.passes[number] = passes[:, row, asked].sum(1)
             for answer in puzzle.answers:
-                span = _targets_of(answer, len(puzzle.tokens))
+                span = answer.targets(len(puzzle.tokens))
                 taken = passes[:, row, span]
                 self.found[number].append(
                     (bool(right[row, span].all()), taken.shape[1], float(taken.mean(0).sum()))

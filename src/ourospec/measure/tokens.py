@@ -113,37 +113,37 @@ class TokenScorer:
 
     def score(self, grid: Grid, effort: Effort | None) -> Scored:
         """−ln p of each target, and the passes behind it."""
-        with self.policy.inference(self.model):
-            output: Output = self.model(grid.inputs.to(self.policy.device), effort=effort)
-            # Single values are exact in float32; every sum is taken in float64, which not all devices have.
-            nats = self._by_position(output.states, grid.targets, _nats).cpu().double()
-        return Scored(nats, output.passes.cpu())
+        nats, passes = self._judge(grid, effort, _nats)
+        return Scored(nats.double(), passes)
 
     def guess(self, grid: Grid, effort: Effort | None) -> Guessed:
         """As `score`, and whether the likeliest token is right."""
+        found, passes = self._judge(grid, effort, _nats_and_right)
+        return Guessed(Scored(found[..., 0].double(), passes), found[..., 1].bool())
+
+    def _judge(
+        self, grid: Grid, effort: Effort | None, judge: Callable[[Tensor, Tensor], Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """[B, T, ...] of logits [n, V] and targets [n], a few rows of logits at a time; and the passes. On the CPU.
+
+        Single values are exact in float32; every sum is taken in float64, which not all devices have.
+        """
         with self.policy.inference(self.model):
             output: Output = self.model(grid.inputs.to(self.policy.device), effort=effort)
-            nats = self._by_position(output.states, grid.targets, _nats).cpu().double()
-            right = self._by_position(output.states, grid.targets, _right).cpu()
-        return Guessed(Scored(nats, output.passes.cpu()), right)
-
-    def _by_position(
-        self, states: Tensor, targets: Tensor, judge: Callable[[Tensor, Tensor], Tensor]
-    ) -> Tensor:
-        """[B, T] of logits [n, V] and targets [n], a few rows of logits at a time."""
-        flat, wanted = states.flatten(0, 1), targets.to(states.device).flatten()
-        vocabulary = self.model.logits(flat[:1]).shape[-1]
-        size = max(1, LOGIT_ELEMENTS // vocabulary)
-        parts = [
-            judge(self.model.logits(rows), target)
-            for rows, target in zip(flat.split(size), wanted.split(size), strict=True)
-        ]
-        return torch.cat(parts).view(targets.shape)
+            flat, wanted = output.states.flatten(0, 1), grid.targets.to(output.states.device).flatten()
+            vocabulary = self.model.logits(flat[:1]).shape[-1]
+            size = max(1, LOGIT_ELEMENTS // vocabulary)
+            parts = [
+                judge(self.model.logits(rows), target)
+                for rows, target in zip(flat.split(size), wanted.split(size), strict=True)
+            ]
+            return torch.cat(parts).unflatten(0, grid.targets.shape).cpu(), output.passes.cpu()
 
 
 def _nats(logits: Tensor, targets: Tensor) -> Tensor:
     return F.cross_entropy(logits, targets, reduction="none", ignore_index=IGNORED)
 
 
-def _right(logits: Tensor, targets: Tensor) -> Tensor:
-    return logits.argmax(-1) == targets
+def _nats_and_right(logits: Tensor, targets: Tensor) -> Tensor:
+    nats = _nats(logits, targets)
+    return torch.stack([nats, (logits.argmax(-1) == targets).to(nats.dtype)], dim=-1)

@@ -29,15 +29,12 @@ def orthogonalise(
     """
     a, b, c = COEFFICIENTS
     tall = stack.shape[-2] > stack.shape[-1]
-    x = (
-        (stack.mT if tall else stack).flatten(0, -3)
-        if stack.dim() > 2
-        else (stack.mT if tall else stack)[None]
-    )
+    wide = stack.mT if tall else stack
+    x = wide.reshape(-1, *wide.shape[-2:])
     x = x / torch.linalg.matrix_norm(x, keepdim=True).clamp(min=LEAST_NORM)
     x = x.to(arithmetic or stack.dtype)
     for _ in range(iterations):
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    x = x.to(stack.dtype).view(*stack.shape[:-2], *x.shape[-2:])
+    x = x.to(stack.dtype).view(wide.shape)
     return x.mT if tall else x

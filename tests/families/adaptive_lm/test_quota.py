@@ -74,6 +74,15 @@ def test_the_distance_leads_to_the_target(seed, gates, mean, share, threshold):
     )
 
 
+def test_a_layer_that_ended_early_hides_no_gate_of_another():
+    short, deep = torch.full((1, 4, 50), -3.0), torch.full((2, 4, 50), 3.0)
+    distances = quota_distances((trace_of(short), trace_of(deep)), 2.5, 0.5)
+    alone = quota_distances((trace_of(deep),), 2.5, 0.5)
+    # Two gates of 3 let half a pass more than 2 through where their product is a half; one alone never could.
+    assert float(distances[1]) == pytest.approx(float(alone[0]))
+    assert 0 < float(distances[1]) < 3
+
+
 @pytest.mark.parametrize("bias", [-6.0, 0.3, 6.0], ids=["shut", "undecided", "open"])
 def test_every_layer_is_brought_to_the_target(bias):
     """The weights stand still; only the zero points move. One layer's gates begin elsewhere than the other's."""

@@ -32,6 +32,11 @@ class Answer(NamedTuple):
     bin: str
     """The difficulties that are reported together with this one."""
 
+    def targets(self, size: int) -> slice:
+        """Which tokens of a text of `size` bytes and its end have to be foretold: the end, too, of an answer that ends
+        the text."""
+        return slice(self.start, self.end + (self.end == size))
+
 
 class Example(NamedTuple):
     """One puzzle. Where the last answer ends the text, the end of the text belongs to it: a model must know when it is

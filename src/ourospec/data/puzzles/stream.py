@@ -140,8 +140,7 @@ def mark_targets(example: Example, targets: Targets) -> np.ndarray:
     size = len(example.text)
     marks = np.full(size + 1, targets == "everything")
     for answer in example.answers:
-        # The end of the text belongs to an answer that it ends.
-        marks[answer.start : answer.end + (answer.end == size)] = True
+        marks[answer.targets(size)] = True
     return marks
 
 

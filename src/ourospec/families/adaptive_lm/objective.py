@@ -118,9 +118,7 @@ class AdaptiveObjective(NextToken):
         if not self.gated:
             return None, metrics
         if self.market.zero_points and self.market.target is not None:
-            effort = self.effort(clock) or Effort()
-            threshold = self.depth.threshold if effort.threshold is None else effort.threshold
-            distances = quota_distances(traces, self.market.target, threshold)
+            distances = quota_distances(traces, self.market.target, self._threshold(clock))
             metrics["layer_quota_distance"] = Mean(distances * batch.tokens.numel(), batch.tokens.numel())
         rows = (
             max(1, round(self.config.watched_share * len(batch.tokens))) if self.config.watched_share else 0
@@ -144,6 +142,11 @@ class AdaptiveObjective(NextToken):
             ratio, strength = model.baton.readings(model.embedding(batch.tokens[:rows]).detach())
             metrics |= {"baton_ratio": Mean(ratio, 1), "baton_gate": Mean(strength.detach(), 1)}
         return cost, metrics
+
+    def _threshold(self, clock: Clock) -> float:
+        """The survival under which a token leaves at this point of the run."""
+        asked = (self.effort(clock) or Effort()).threshold
+        return self.depth.threshold if asked is None else asked
 
     def _rows(self, batch: TextBatch, rows: int) -> tuple[Tensor, Tensor, Tensor | None]:
         documents = batch.documents[:rows] if batch.documents is not None else None
@@ -200,11 +203,10 @@ class AdaptiveObjective(NextToken):
         now = Clock(clock.step - 1, clock.total)
         schedule, market = self.config.schedule, self.market
         kind = schedule.kind(now, self.layers)
-        effort = self.effort(now) or Effort()
         read: dict[str, Any] = {
             "step_kind": kind,
             "price": market.price,
-            "threshold": self.depth.threshold if effort.threshold is None else effort.threshold,
+            "threshold": self._threshold(now),
             **derive(metrics, self.depth.max_passes),
         }
         priced = self.gated and schedule.priced(now)

@@ -94,7 +94,8 @@ def quota_distances(traces: tuple[LayerTrace, ...], target: float, threshold: fl
 
     Found by halving an interval. Of those who left, who were asked no further gate, it is taken that they would leave.
     """
-    p = _stack([trace.gates for trace in traces], len(traces[0].gates))
+    # A layer that nobody ran for long asked fewer gates than others.
+    p = _stack([trace.gates for trace in traces], max(len(trace.gates) for trace in traces))
     bids = _stack([trace.bids for trace in traces], len(p)).masked_fill(p == 0, -math.inf)
     low = torch.full(p.shape[1:2], -REACH, device=p.device, dtype=p.dtype)
     high = -low

@@ -22,9 +22,6 @@ class DeltaMemory(AssociativeMemory):
     memory holds v_t under k_t afterwards, whatever it held there before.
     """
 
-    def __init__(self, width: int, config: DeltaMemoryConfig) -> None:
-        super().__init__(width, config)
-
     def scalars(self, gates: Gates, chunks: Chunks) -> Scalars:
         """Everything fades alike, and a token looks at what has faded already."""
         log_kept = gates.log_kept(self.FORGET)
@@ -32,6 +29,3 @@ class DeltaMemory(AssociativeMemory):
         held = decays(log_kept, same)
         until = (log_kept.cumsum(-1).exp() * continues)[..., None]
         return Scalars(held, until, held, until, held[..., -1:, :], until[..., -1:, :])
-
-
-__all__ = ["DeltaMemory", "DeltaMemoryConfig"]

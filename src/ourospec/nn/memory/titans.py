@@ -33,7 +33,7 @@ class TitansMemory(AssociativeMemory):
     1 − α_t = exp(−softplus(w_α·y_t + b_α)), η_t = momentum · σ(w_η·y_t + b_η) and
     2θ_t = write_strength · (1 − η_t) · σ(w_θ·y_t + b_θ), each by head; the gradient's 2 is in β_t = 2θ_t. The factor
     1 − η_t makes a surprise's weights over time add up to what one step would write: without it a momentum of 0.7
-    diverges on keys that repeat (tests/nn/memory/test_titans.py).
+    diverges on keys that repeat (tests/nn/memory/test_associative.py).
 
     What became of a surprise s up to place t is a sum over the place r at which its momentum was taken in,
     Σ_r (Π a over (r, t]) (Π η over (s, r]): the product of two tables of decays. So the form by chunks is exact, and
