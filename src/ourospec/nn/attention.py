@@ -59,13 +59,16 @@ class AttentionStatistics(NamedTuple):
 
 
 class Attention(nn.Module):
-    """softmax(q kᵀ/√d + mask) v with rotary positions and grouped keys and values; no biases.
+    """softmax(q kᵀ/√d + mask) v with rotary positions and grouped keys and values.
 
     `project` gives queries, keys and values at once; `query` gives queries alone, which is all that a later
-    pass over static keys and values needs of a token.
+    pass over static keys and values needs of a token; `tell` gives keys and values alone, of what others ask.
+
+    Args:
+        biased: whether the four maps have biases.
     """
 
-    def __init__(self, width: int, config: AttentionConfig) -> None:
+    def __init__(self, width: int, config: AttentionConfig, biased: bool = False) -> None:
         super().__init__()
         self.heads, self.kv_heads = config.heads, config.kv_heads or config.heads
         if width % self.heads or self.heads % self.kv_heads:
@@ -76,8 +79,8 @@ class Attention(nn.Module):
             )
         self.head_dim, self.window = width // self.heads, config.window
         rows = self.heads * self.head_dim, self.kv_heads * self.head_dim, self.kv_heads * self.head_dim
-        self.qkv = mark_joint(nn.Linear(width, sum(rows), bias=False), *rows)
-        self.out = mark_residual(nn.Linear(width, width, bias=False))
+        self.qkv = mark_joint(nn.Linear(width, sum(rows), bias=biased), *rows)
+        self.out = mark_residual(nn.Linear(width, width, bias=biased))
         self.rotary = Rotary(self.head_dim, config.rotary_fraction, config.rotary_base)
         self._watched, self._largest = False, None
 
@@ -92,8 +95,18 @@ class Attention(nn.Module):
 
     def query(self, x: Float[Tensor, "B T D"], visibility: Visibility) -> Float[Tensor, "B H T d"]:
         """Queries alone."""
-        q = F.linear(x, self.qkv.weight[: self.heads * self.head_dim]).unflatten(-1, (-1, self.head_dim))
-        return self.rotary(q, self.heads, visibility.places, visibility.keys)[0]
+        rows = slice(0, self.heads * self.head_dim)
+        return self.rotary(self._part(x, rows), self.heads, visibility.places, visibility.keys)[0]
+
+    def tell(self, x: Float[Tensor, "B T D"], visibility: Visibility) -> KeyValues:
+        """Keys and values alone."""
+        rows = slice(self.heads * self.head_dim, None)
+        return KeyValues(*self.rotary(self._part(x, rows), self.kv_heads, visibility.places, visibility.keys))
+
+    def _part(self, x: Tensor, rows: slice) -> Tensor:
+        """[B, T, N, d], some rows of the joint projection."""
+        bias = None if self.qkv.bias is None else self.qkv.bias[rows]
+        return F.linear(x, self.qkv.weight[rows], bias).unflatten(-1, (-1, self.head_dim))
 
     def attend(
         self, queries: Float[Tensor, "B H T d"], kv: KeyValues, visibility: Visibility
@@ -172,6 +185,8 @@ class Attention(nn.Module):
         queries = factors / keys.repeat_interleave(self.heads // self.kv_heads)
         rows = torch.cat([queries, keys]).repeat_interleave(self.head_dim)
         self.qkv.weight[: len(rows)].mul_(rows[:, None])
+        if self.qkv.bias is not None:
+            self.qkv.bias[: len(rows)].mul_(rows)
         return largest
 
     def pass_flops(self, context: float, *, with_keys: bool) -> float:

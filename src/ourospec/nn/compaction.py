@@ -94,9 +94,22 @@ class Everyone:
         """One value a token, and 0 where there is none."""
         return values
 
+    def put(
+        self, whole: Float[Tensor, "B T D"], rows: Float[Tensor, "B T D"], alive: Bool[Tensor, "B T"]
+    ) -> Float[Tensor, "B T D"]:
+        """The whole with the rows of those who are alive in their places."""
+        return torch.where(alive[..., None], rows, whole)
+
     def query(self, attention: Attention, state: Float[Tensor, "B T D"]) -> Float[Tensor, "B H T d"]:
         """Their queries, as attention takes them."""
         return attention.query(state, self.visibility)
+
+    def tell(
+        self, attention: Attention, state: Float[Tensor, "B T D"], held: KeyValues, alive: Bool[Tensor, "B T"]
+    ) -> KeyValues:
+        """Keys and values of everyone, those of who is alive made anew from `state`."""
+        fresh, chosen = attention.tell(state, self.visibility), alive[:, None, :, None]
+        return KeyValues(*(torch.where(chosen, new, old) for new, old in zip(fresh, held, strict=True)))
 
     def attend(
         self, attention: Attention, queries: Float[Tensor, "B H T d"], kv: KeyValues
@@ -147,6 +160,30 @@ class Packed:
         if isinstance(earlier, Everyone):
             return self.tokens
         return earlier.take(self.alive).nonzero_static(size=len(self.tokens))[:, 0]
+
+    def put(
+        self, whole: Float[Tensor, "B T D"], rows: Float[Tensor, "N D"], alive: Bool[Tensor, "B T"]
+    ) -> Float[Tensor, "B T D"]:
+        """The whole with these rows in their places; they are those who are alive."""
+        del alive
+        return whole.flatten(0, 1).index_copy(0, self.tokens, rows).view(whole.shape)
+
+    def tell(
+        self, attention: Attention, state: Float[Tensor, "N D"], held: KeyValues, alive: Bool[Tensor, "B T"]
+    ) -> KeyValues:
+        """Keys and values of everyone, these tokens' made anew from `state`."""
+        del alive
+        fresh = attention.tell(state[None], self.visibility)
+        return KeyValues(
+            *(
+                old.transpose(0, 1)
+                .flatten(1, 2)
+                .index_copy(1, self.tokens, new[0])
+                .unflatten(1, self.alive.shape)
+                .transpose(0, 1)
+                for new, old in zip(fresh, held, strict=True)
+            )
+        )
 
     def query(self, attention: Attention, state: Float[Tensor, "N D"]) -> Float[Tensor, "B H M d"]:
         """Their queries by row, heads first in memory. Places left over repeat a token, and nobody reads them."""

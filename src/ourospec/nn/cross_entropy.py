@@ -23,6 +23,13 @@ def linear_cross_entropy(
     return token_nll(states, weight, targets).sum()
 
 
+def linear_cross_entropy_by_row(
+    states: Float[Tensor, "N D"], weight: Float[Tensor, "V D"], targets: Int[Tensor, " N"]
+) -> tuple[Float[Tensor, ""], Float[Tensor, " N"], Bool[Tensor, " N"]]:
+    """As linear_cross_entropy; and, without gradients, each row's share of it and whether its likeliest is right."""
+    return _LinearCrossEntropy.apply(states, weight, targets, True)  # pyright: ignore[reportReturnType]
+
+
 @torch.no_grad()
 def token_nll(
     states: Float[Tensor, "N D"], weight: Float[Tensor, "V D"], targets: Int[Tensor, " N"]
@@ -100,16 +107,22 @@ class _TakenForward(torch.autograd.Function):
 
 class _LinearCrossEntropy(_TakenForward):
     @staticmethod
-    def forward(ctx, states: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    def forward(ctx, states: Tensor, weight: Tensor, targets: Tensor, by_row: bool = False):
         x, w = _as_computed(states, weight)
         kept = targets >= 0
+        nll = torch.zeros(len(x), dtype=torch.promote_types(x.dtype, torch.float32), device=x.device)
+        right = torch.zeros_like(kept)
         total = torch.zeros((), dtype=torch.promote_types(x.dtype, torch.float32), device=x.device)
         grad_states = torch.empty_like(x)
         grad_weight = torch.zeros_like(weight)
         for rows in _chunks(x.shape[0], w.shape[0]):
             log_p = _log_probabilities(x[rows], w)
             keep, target = kept[rows, None], targets[rows, None].clamp(min=0)
-            total -= (log_p.gather(1, target) * keep).sum()
+            chosen = log_p.gather(1, target) * keep
+            total -= chosen.sum()
+            if by_row:
+                nll[rows] = -chosen[:, 0]
+                right[rows] = (log_p.argmax(1) == target[:, 0]) & keep[:, 0]
             # d nll / d logits = softmax − one-hot, in the storage of log_p.
             grad = log_p.exp_()
             grad.scatter_add_(1, target, torch.full_like(target, -1, dtype=grad.dtype))
@@ -118,7 +131,10 @@ class _LinearCrossEntropy(_TakenForward):
             grad_weight += grad.t() @ x[rows]
         ctx.save_for_backward(grad_states, grad_weight)
         ctx.states_dtype = states.dtype
-        return total
+        if not by_row:
+            return total
+        ctx.mark_non_differentiable(nll, right)
+        return total, nll, right
 
 
 class _LinearDivergence(_TakenForward):

@@ -19,12 +19,12 @@ from torch import Tensor, nn
 
 from ourospec.config import Config
 from ourospec.contracts import Effort, Rehearsal
-from ourospec.errors import ConfigError
 from ourospec.nn.attention import Attention, AttentionConfig
 from ourospec.nn.cache import Cache, KeyValues
 from ourospec.nn.compaction import Compacting, Everyone, Gathering, Packed, pays
 from ourospec.nn.cost import matmul_flops
-from ourospec.nn.gate import READOUTS, ContinueGate, Feature, Update, read_out
+from ourospec.nn.effort import limits
+from ourospec.nn.gate import ContinueGate, Feature, Update, read_out
 from ourospec.nn.init import mark_by_entry
 from ourospec.nn.layer_trace import LayerTrace, Record
 from ourospec.nn.ledger import Ledger
@@ -145,7 +145,7 @@ class AdaptiveLayer(Compacting):
             effort: passes for this call, where they differ from the configuration.
             cache: the decoding cache and this layer's number in it.
         """
-        limit, forced = self.limits(effort, h)
+        limit, forced = limits(effort, h.shape[:2], self.depth.max_passes, gated=self.gate is not None)
         rehearsal = effort.training
         asked = self._asks(effort, forced)
         ledger = Ledger(h, self.depth.threshold if effort.threshold is None else effort.threshold)
@@ -241,42 +241,6 @@ class AdaptiveLayer(Compacting):
             ledger.leave(p, 0.0 if self._by_batch else rehearsal.exploration, rehearsal.audited)
             return self._by_batch and bool(ledger.alive.float().mean() <= BATCH_EXIT_SHARE)
         return False
-
-    def limits(self, effort: Effort, h: Tensor) -> tuple[int, bool]:
-        """How many passes at most, and whether everyone runs them all."""
-        limit = self.depth.max_passes
-        if effort.plan is not None and (
-            effort.plan.shape != h.shape[:2]
-            or not 1 <= int(effort.plan.min()) <= int(effort.plan.max()) <= limit
-        ):
-            raise ConfigError(
-                f"A plan of passes {list(effort.plan.shape)} was given for tokens {list(h.shape[:2])}.",
-                f"Give each token of each layer a number of passes from 1 to {limit}.",
-            )
-        for asked in (effort.forced_passes, effort.max_passes):
-            if asked is not None and not 1 <= asked <= limit:
-                raise ConfigError(
-                    f"{asked} passes were asked for; this model runs 1 to {limit} in each layer.",
-                    f"Choose a number from 1 to {limit}.",
-                )
-        if effort.readout is not None and effort.readout not in READOUTS:
-            raise ConfigError(
-                f"There is no readout {effort.readout!r}.", f"There are: {', '.join(READOUTS)}."
-            )
-        if effort.threshold is not None and self.gate is None and effort.readout is None:
-            raise ConfigError(
-                "A threshold was asked for, but this model runs a fixed number of passes and has no gates.",
-                "Leave the threshold out, or use a run whose model.depth.halting is token.",
-            )
-        if effort.threshold is not None and not 0 <= effort.threshold <= 1:
-            raise ConfigError(
-                f"A threshold of {effort.threshold} was asked for; survival lies between 0 and 1.",
-                "Choose a threshold from 0 (never leave) to 1 (leave as soon as a gate doubts).",
-            )
-        if effort.forced_passes is not None:
-            return effort.forced_passes, True
-        decided = self.gate is not None or effort.readout is not None or effort.plan is not None
-        return min(limit, effort.max_passes or limit), not decided
 
     def _queries(
         self,

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ourospec.nn.cross_entropy import (
     linear_cross_entropy,
+    linear_cross_entropy_by_row,
     linear_divergence,
     token_divergence,
     token_nll_and_entropy,
@@ -21,16 +22,25 @@ class Head(nn.Module):
 
     Args:
         tied: the embedding whose table serves as W, or None for rows of its own.
+        normalised: whether states are normalised here; not where a model hands on normalised ones.
     """
 
-    def __init__(self, width: int, vocab_size: int, tied: nn.Embedding | None = None) -> None:
+    def __init__(
+        self, width: int, vocab_size: int, tied: nn.Embedding | None = None, normalised: bool = True
+    ) -> None:
         super().__init__()
-        self.norm = RMSNorm(width)
+        self.norm = RMSNorm(width) if normalised else nn.Identity()
         self.rows = tied if tied is not None else nn.Embedding(vocab_size, width)
 
     def loss(self, states: Float[Tensor, "B T D"], targets: Int[Tensor, "B T"]) -> Float[Tensor, ""]:
         """Σ −ln p(target) over the targets that are at least 0, in nats; states come after the norm."""
         return linear_cross_entropy(states.flatten(0, 1), self.rows.weight, targets.flatten())
+
+    def loss_by_row(
+        self, states: Float[Tensor, "N D"], targets: Int[Tensor, " N"]
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, " N"], Bool[Tensor, " N"]]:
+        """As `loss`; and, without gradients, −ln p(target) of each row, and whether its likeliest token is right."""
+        return linear_cross_entropy_by_row(states, self.rows.weight, targets)
 
     def judge(
         self, states: Float[Tensor, "B T D"], targets: Int[Tensor, "B T"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -57,7 +57,12 @@ class Ledger:
         self.alive = self.alive & (plan > self.passes)
 
     def remaining(self) -> tuple[int, int]:
-        """Tokens that are alive, and how many of them the row has that has most; waits for the device once."""
-        counts = self.alive.sum(1)
-        total, most = torch.stack([counts.sum(), counts.max()]).tolist()
-        return total, most
+        """See the function."""
+        return remaining(self.alive)
+
+
+def remaining(alive: Bool[Tensor, "B T"]) -> tuple[int, int]:
+    """Tokens that are alive, and how many of them the row has that has most; waits for the device once."""
+    counts = alive.sum(1)
+    total, most = torch.stack([counts.sum(), counts.max()]).tolist()
+    return total, most

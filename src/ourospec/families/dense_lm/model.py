@@ -13,17 +13,16 @@ from torch import Tensor, nn
 from ourospec.config import Config
 from ourospec.contracts import Effort, Output, Stepper, StepWeights
 from ourospec.errors import ConfigError
-from ourospec.nn.attention import Attention, AttentionConfig
+from ourospec.nn.attention import AttentionConfig
+from ourospec.nn.block import Block
 from ourospec.nn.cache import Cache
 from ourospec.nn.cost import ModelCost, matmul_flops
 from ourospec.nn.embed import EmbeddingConfig, TableConfig, build_embedding, tied_table
 from ourospec.nn.head import Head
 from ourospec.nn.init import initialise
-from ourospec.nn.mlp import Activation, build_mlp
-from ourospec.nn.norm import RMSNorm
+from ourospec.nn.mlp import Activation
 from ourospec.nn.reading import look
 from ourospec.nn.step import Halting, build_stepper, plain_parts
-from ourospec.nn.visibility import Visibility
 
 
 class DenseConfig(Config):
@@ -49,29 +48,6 @@ class DenseConfig(Config):
     """Whether the head uses the embedding's table."""
 
 
-class Block(nn.Module):
-    """x ← x + Attention(norm x); x ← x + MLP(norm x)."""
-
-    def __init__(self, config: DenseConfig) -> None:
-        super().__init__()
-        self.attention_norm, self.mlp_norm = RMSNorm(config.width), RMSNorm(config.width)
-        self.attention = Attention(config.width, config.attention)
-        self.mlp = build_mlp(config.activation, config.width, config.mlp_hidden)
-
-    def forward(
-        self, x: Float[Tensor, "B T D"], visibility: Visibility, cache: tuple[Cache, int] | None = None
-    ) -> Float[Tensor, "B T D"]:
-        queries, kv = self.attention.project(self.attention_norm(x), visibility)
-        if cache is not None:
-            kv = cache[0].extend(cache[1], kv)
-        x = x + self.attention.attend(queries, kv, visibility)
-        return x + self.mlp(self.mlp_norm(x))
-
-    def pass_flops(self, context: float) -> float:
-        """FLOPs per token with `context` visible keys."""
-        return self.attention.pass_flops(context, with_keys=True) + matmul_flops(self.mlp)
-
-
 class DenseLM(nn.Module):
     """Embedding, L blocks, norm, head; a contracts.LanguageModel."""
 
@@ -79,7 +55,10 @@ class DenseLM(nn.Module):
         super().__init__()
         self.max_length = config.max_length
         self.embedding = build_embedding(config.embedding, vocab_size, config.width, pieces)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.blocks = nn.ModuleList(
+            Block(config.width, config.attention, config.mlp_hidden, config.activation)
+            for _ in range(config.layers)
+        )
         self.head = Head(config.width, vocab_size, tied_table(self.embedding) if config.tied else None)
         initialise(self, residual_branches=2 * config.layers)
 

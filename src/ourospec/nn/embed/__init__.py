@@ -11,22 +11,24 @@ from torch import nn
 from ourospec.errors import ConfigError
 from ourospec.nn.embed.fourier import FourierConfig, FourierEmbedding
 from ourospec.nn.embed.kronecker import KroneckerConfig, KroneckerEmbedding
-from ourospec.nn.embed.table import TableConfig, TableEmbedding
+from ourospec.nn.embed.table import PlainTableConfig, TableConfig, TableEmbedding
 
-EmbeddingConfig = Annotated[TableConfig | FourierConfig | KroneckerConfig, Field(discriminator="kind")]
+EmbeddingConfig = Annotated[
+    TableConfig | PlainTableConfig | FourierConfig | KroneckerConfig, Field(discriminator="kind")
+]
 
 
 def build_embedding(
     config: EmbeddingConfig, vocab_size: int, width: int, pieces: Sequence[bytes]
 ) -> nn.Module:
-    """A module from token ids [B, T] to vectors [B, T, D] of root-mean-square about 1.
+    """A module from token ids [B, T] to vectors [B, T, D] of root-mean-square about 1 (but for plain tables).
 
     Args:
         vocab_size: rows; may exceed the number of pieces, where a head is padded to a round size.
         pieces: the bytes of each token, b"" for special ones; rows beyond the last piece are never read.
     """
-    if isinstance(config, TableConfig):
-        return TableEmbedding(vocab_size, width)
+    if isinstance(config, TableConfig | PlainTableConfig):
+        return TableEmbedding(vocab_size, width, normalised=isinstance(config, TableConfig))
     # Rows beyond the last piece are never read; a letter keeps them from counting as special tokens.
     padded = [*pieces, *([b"-"] * (vocab_size - len(pieces)))]
     if isinstance(config, FourierConfig):
@@ -52,6 +54,7 @@ __all__ = [
     "EmbeddingConfig",
     "FourierConfig",
     "KroneckerConfig",
+    "PlainTableConfig",
     "TableConfig",
     "build_embedding",
     "tied_table",

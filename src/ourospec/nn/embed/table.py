@@ -16,16 +16,24 @@ class TableConfig(Config):
     """Which embedding this is."""
 
 
-class TableEmbedding(nn.Module):
-    """x = RMSNorm(E[token])."""
+class PlainTableConfig(Config):
+    """A learned vector per token as it is, without the norm: for models that were described so."""
 
-    def __init__(self, vocab_size: int, width: int) -> None:
+    kind: Literal["plain_table"] = "plain_table"
+    """Which embedding this is."""
+
+
+class TableEmbedding(nn.Module):
+    """x = RMSNorm(E[token]), or E[token]."""
+
+    def __init__(self, vocab_size: int, width: int, normalised: bool = True) -> None:
         super().__init__()
         self.table = nn.Embedding(vocab_size, width)
-        self.norm = RMSNorm(width)
+        self.norm = RMSNorm(width) if normalised else None
 
     def forward(self, tokens: Int[Tensor, "B T"]) -> Float[Tensor, "B T D"]:
-        return self.norm.wide(self.table(tokens))
+        rows = self.table(tokens)
+        return rows if self.norm is None else self.norm.wide(rows)
 
     def flops_per_row(self) -> int:
         """A look-up multiplies nothing."""

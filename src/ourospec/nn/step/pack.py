@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ourospec.contracts import Effort, StepWeights
 from ourospec.nn.attention import Attention
 from ourospec.nn.depth import AdaptiveLayer
+from ourospec.nn.effort import limits
 from ourospec.nn.gate import HIDDEN, OUTPUT_GAIN, PASS_WIDTH, ContinueGate
 from ourospec.nn.head import Head
 from ourospec.nn.mlp import GELU, SwiGLU
@@ -75,10 +76,9 @@ def adaptive_parts(layer: AdaptiveLayer) -> LayerParts:
 
 def adaptive_halting(layer: AdaptiveLayer) -> Halting:
     """By the rule that all layers of a model share."""
-    # What the rule asks of the states is only whether a plan fits them, and a stepper runs no plans.
-    states = torch.empty(1, 1, 0)
     return Halting(
-        lambda effort: layer.limits(effort, states),
+        # A stepper runs no plans, so that it does not matter how many tokens one would be for.
+        lambda effort: limits(effort, (1, 1), layer.depth.max_passes, gated=layer.gate is not None),
         layer.depth.threshold,
         by_survival=layer.depth.weight == "survival",
     )
@@ -131,7 +131,8 @@ class Pack(NamedTuple):
 
 def pack(parts: Sequence[LayerParts], head: Head, positions: int, weights: StepWeights) -> Pack:
     """A copy of the weights, for `positions` positions of a text at most."""
-    attention = parts[0].attention
+    attention, final = parts[0].attention, head.norm
+    assert isinstance(final, RMSNorm)  # as every model that has a stepper ends
     stacks = (
         [part.attention.qkv.weight for part in parts],
         [part.attention.out.weight for part in parts],
@@ -149,13 +150,13 @@ def pack(parts: Sequence[LayerParts], head: Head, positions: int, weights: StepW
             attention.window,
             int(isinstance(parts[0].mlps[0], SwiGLU)),
         ),
-        np.float32(head.norm.eps),
+        np.float32(final.eps),
         tuple(matrix for matrix, _ in packed),
         tuple(scales for _, scales in packed),
         (_array(norms), _array(reads), _array(writes)),
         tuple(_gates(parts)),
         tuple(_array(table[:positions, 0]) for table in turns),
-        _array(head.norm.gain),
+        _array(final.gain),
         rows,
         row_scales,
     )
