@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import string
 from itertools import pairwise
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from ourospec.data.puzzles.chance import Chance
 from ourospec.data.puzzles.example import Answer, Example, Posed, Task, ask, doubling
@@ -31,6 +31,13 @@ class PointerTask(Task):
     """Hops at least."""
     most_hops: Annotated[int, Field(ge=1, le=9)] = 4
     """Hops at most; fewer than letters."""
+    questions: Annotated[int, Field(ge=1, le=64)] = 1
+    """Questions about one list at most, "b3=c a1=e ...", none twice: more is learned from a text."""
+
+    @model_serializer(mode="wrap")
+    def _as_before_there_were_several(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A single question is not written: the puzzles of before, and those held out, stay what they were."""
+        return {name: value for name, value in handler(self).items() if (name, value) != ("questions", 1)}
 
     @model_validator(mode="after")
     def _way_fits(self) -> Self:
@@ -47,7 +54,7 @@ class PointerTask(Task):
 
     @property
     def longest(self) -> int:
-        return 3 * self.nodes + 4
+        return 3 * self.nodes + 5 * self.questions - 1
 
     def pose(self, chance: Chance) -> Posed:
         hops = chance.between(self.least_hops, self.most_hops)
@@ -55,14 +62,44 @@ class PointerTask(Task):
         target = [chance.below(self.nodes) for _ in range(self.nodes)]
         for here, there in pairwise(order[: hops + 1]):
             target[here] = there
-        start, end = LOWER[order[0]], LOWER[order[hops]]
+        asked = [(order[0], hops)]
+        while len(asked) < self.questions and (more := self._another(chance, target, asked)):
+            asked.append(more)
         pairs = [LOWER[here] + LOWER[there] for here, there in enumerate(target)]
+        key = " ".join(f"{LOWER[start]}{hops}" for start, hops in asked)
 
         def write() -> Example:
-            listed = " ".join(pairs[here] for here in chance.order(self.nodes))
-            return ask(f"{listed} {start}{hops}=", end, hops, f"hops {hops}")
+            text = " ".join(pairs[here] for here in chance.order(self.nodes))
+            answers = []
+            for start, hops in asked:
+                text += f" {LOWER[start]}{hops}="
+                answers.append(Answer(len(text), len(text) + 1, hops, f"hops {hops}"))
+                text += LOWER[_way(target, start, hops)[-1]]
+            return Example(text.encode(), tuple(answers))
 
-        return Posed(f"pointer {' '.join(pairs)} {start}{hops}".encode(), write)
+        return Posed(f"pointer {' '.join(pairs)} {key}".encode(), write)
+
+    def _another(
+        self, chance: Chance, target: list[int], asked: list[tuple[int, int]]
+    ) -> tuple[int, int] | None:
+        """A start and a number of hops whose way visits no letter twice, not asked yet; None where there is none."""
+        found: dict[int, list[int]] = {}
+        for hops in range(self.least_hops, self.most_hops + 1):
+            for here in range(self.nodes):
+                if (here, hops) not in asked and len(set(_way(target, here, hops))) > hops:
+                    found.setdefault(hops, []).append(here)
+        if not found:
+            return None
+        hops = chance.one_of(list(found))
+        return chance.one_of(found[hops]), hops
+
+
+def _way(target: list[int], start: int, hops: int) -> list[int]:
+    """The letters that are visited."""
+    way = [start]
+    for _ in range(hops):
+        way.append(target[way[-1]])
+    return way
 
 
 class RecallTask(Task):
