@@ -3,8 +3,9 @@
 from ourospec.families.adaptive_lm.presets import PRESETS as ADAPTIVE
 from ourospec.families.adaptive_lm.student import distilled
 from ourospec.families.dense_lm.presets import PRESETS as DENSE
+from ourospec.families.recursive_lm.presets import PRESETS as RECURSIVE
 from ourospec.families.spacing_mdn.presets import PRESETS as SPACING
 
-PRESETS = {**ADAPTIVE, **DENSE, **SPACING}
+PRESETS = {**ADAPTIVE, **DENSE, **RECURSIVE, **SPACING}
 
 __all__ = ["PRESETS", "distilled"]

@@ -54,13 +54,15 @@ def accumulate(
     """Add up the gradient of the mean loss over all targets of all micro-batches.
 
     Each micro-batch's sum of losses is divided by the number of targets of the whole step, so the gradient is
-    that of one large batch however unevenly the targets are spread, up to the rounding of the sums.
+    that of one large batch however unevenly the targets are spread, up to the rounding of the sums. An objective that
+    carries rows on learns from them in place of the batch's; then the targets are those that it counts.
 
     Raises:
         DataError: there is no target in any micro-batch.
-        ValueError: the objective counts other targets than the batch.
+        ValueError: the objective counts other targets than the batch, and carries nothing.
     """
     num_targets = sum(batch.num_targets for batch in batches)
+    counted = 0
     if num_targets == 0:
         raise DataError(
             f"The batch of step {clock.step} holds no target to learn from.",
@@ -71,12 +73,12 @@ def accumulate(
     for batch in batches:
         with policy.autocast():
             step = objective(model, batch.to(policy.device), carry, clock)
-        if step.num_targets != batch.num_targets:
+        if step.num_targets != batch.num_targets and step.carry is None:
             raise ValueError(
                 f"the objective counts {step.num_targets} targets, the batch {batch.num_targets}"
             )
         (step.loss_sum / num_targets).backward()
-        carry = step.carry
+        carry, counted = step.carry, counted + step.num_targets
         detached = step.loss_sum.detach()
         loss_sum = detached if loss_sum is None else loss_sum + detached
         for name, mean in step.metrics.items():
@@ -85,7 +87,10 @@ def accumulate(
                 total, weight = total + metrics[name].total, weight + metrics[name].weight
             metrics[name] = Mean(total, weight)
     assert loss_sum is not None  # there are targets, so there are batches
-    return Totals(loss_sum, num_targets, metrics, carry)
+    if counted != num_targets:
+        gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+        torch._foreach_mul_(gradients, num_targets / counted)
+    return Totals(loss_sum, counted, metrics, carry)
 
 
 def look(totals: Totals, gradients: Iterable[Tensor]) -> Reading:

@@ -1,0 +1,1 @@
+"""recursive_lm: Cognate. A tiny network that thinks repeatedly about what a backbone read and a memory kept."""
