@@ -77,7 +77,7 @@ def test_every_parameter_gets_a_gradient(name):
     assert silent == []
 
 
-@pytest.mark.parametrize("name", ["adaptive_lm/smoke", "dense_lm/smoke"])
+@pytest.mark.parametrize("name", ["adaptive_lm/smoke", "dense_lm/smoke", "recursive_lm/smoke"])
 def test_random_tokens_never_beat_their_entropy(name):
     """On fresh random tokens nobody can do better than ln V: a model that does has seen its targets."""
     torch.manual_seed(0)

@@ -29,7 +29,7 @@ def test_joined_rows_are_what_each_is_alone(name, lengths, seed, data):
     caches = [model.new_cache(1, LENGTH) for _ in texts]
     for text, length, cache in zip(texts, lengths, caches, strict=True):
         causality.read(model, text[:, :length], cache=cache)
-    joined, rows = Cache.join(caches), list(range(len(texts)))
+    joined, rows = type(caches[0]).join(caches), list(range(len(texts)))
     at = list(lengths)
     while any(at[row] < LENGTH for row in rows):
         # A text that has ended leaves, and now and then one that has not.

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ourospec.data.puzzles.arithmetic import AdditionTask, ModularTask
-from ourospec.data.puzzles.config import MixtureSource, Part, TaskConfig
+from ourospec.data.puzzles.config import MixtureSource, Part, PuzzleSource, TaskConfig
 from ourospec.data.puzzles.lookup import CopyTask, NeedleTask, PointerTask, RecallTask
-from ourospec.data.puzzles.stories import StoryTask
+from ourospec.data.puzzles.maze import MazeTask
+from ourospec.data.puzzles.sudoku import SudokuTask
 from ourospec.data.text import TextData
 from ourospec.data.tokenizers import BpeConfig, ByteTokenizerConfig
 from ourospec.families.recursive_lm.halting import HaltingConfig
@@ -20,7 +21,8 @@ from ourospec.families.recursive_lm.recursion import RecursionConfig
 from ourospec.families.terms import SMOKE
 from ourospec.nn.attention import AttentionConfig
 from ourospec.nn.embed import PlainTableConfig
-from ourospec.nn.memory import DeltaMemoryConfig, EmaMemoryConfig, SeedGateConfig
+from ourospec.nn.memory import DeltaMemoryConfig, EmaMemoryConfig, NormalisedGateConfig, SeedGateConfig
+from ourospec.optim.config import MuonConfig, OptimConfig
 from ourospec.optim.phases import mugrokfast, phase_1_halved
 from ourospec.train.config import TrainConfig
 
@@ -40,22 +42,21 @@ class Special(NamedTuple):
 
 
 SPECIALISATIONS = {
-    #                                              pointer story modular addition recall needle copy
-    "reasoning": Special(0.9, 4, 0.7, 42, (4.0, 2.0, 2.0, 2.0, 1.0, 1.0, 1.0)),
-    "memory": Special(0.7, 8, 0.5, 1337, (1.0, 1.0, 1.0, 1.0, 4.0, 4.0, 2.0)),
-    "speed": Special(0.5, 2, 0.3, 2023, (1.0, 2.0, 1.0, 1.0, 1.0, 2.0, 4.0)),
+    #                                          pointer modular addition recall needle copy
+    "reasoning": Special(0.9, 4, 0.7, 42, (4.0, 2.0, 2.0, 1.0, 1.0, 1.0)),
+    "memory": Special(0.7, 8, 0.5, 1337, (1.0, 1.0, 1.0, 4.0, 4.0, 2.0)),
+    "speed": Special(0.5, 2, 0.3, 2023, (1.0, 1.0, 1.0, 1.0, 2.0, 4.0)),
 }
 
 
 def _tasks() -> Sequence[TaskConfig]:
     """All three specialisations learn all of these, so that they can be compared on the same puzzles."""
     return (
-        PointerTask(questions=4),
-        StoryTask(),
+        PointerTask(questions=6),
         ModularTask(),
         AdditionTask(most_terms=4),
         RecallTask(),
-        NeedleTask(),
+        NeedleTask(length=48),
         CopyTask(),
     )
 
@@ -65,14 +66,14 @@ def _special(name: str, tiny: bool) -> RecursiveRecipe:
     parts = tuple(
         Part(task=task, weight=weight) for task, weight in zip(_tasks(), special.weights, strict=True)
     )
-    width, layers, window = (128, 2, 32) if tiny else (256, 10, 64)
-    length = 128
+    width, layers, window = (96, 2, 16) if tiny else (256, 10, 64)
+    length = 66 if tiny else 132
     return RecursiveRecipe(
         name=f"tiny_{name}" if tiny else name,
         seed=special.seed,
         data=TextData(source=MixtureSource(parts=parts), tokenizer=ByteTokenizerConfig()),
         train=TrainConfig(
-            steps=1_500 if tiny else 20_000,
+            steps=1_000 if tiny else 20_000,
             batch_size=32 if tiny else 64,
             micro_batch_size=32 if tiny else 16,
             window=length,
@@ -85,8 +86,8 @@ def _special(name: str, tiny: bool) -> RecursiveRecipe:
         model=RecursiveConfig(
             width=width,
             layers=layers,
-            attention=AttentionConfig(heads=width // 32, rotary_fraction=0.5, window=window),
-            mlp_hidden=4 * width,
+            attention=AttentionConfig(heads=width // 16, rotary_fraction=0.5, window=window),
+            mlp_hidden=(2 if tiny else 4) * width,
             memory=DeltaMemoryConfig(
                 heads=special.memory_heads,
                 key_width=32,
@@ -96,11 +97,12 @@ def _special(name: str, tiny: bool) -> RecursiveRecipe:
             ),
             recursion=RecursionConfig(
                 steps=4,
-                networks=OneNetworkConfig(inner=0, layers=1, mlp_hidden=4 * width),
+                networks=OneNetworkConfig(inner=0, layers=1, mlp_hidden=2 * width),
                 halt_above=special.halt_above,
             ),
             max_length=length,
         ),
+        objective=RecursiveObjectiveConfig(step_power=2.0, halting=HaltingConfig(starts=0.6)),
     )
 
 
@@ -205,10 +207,97 @@ def tiny_speed() -> RecursiveRecipe:
     return _special("speed", tiny=True)
 
 
+def _puzzle(
+    name: str, task: TaskConfig, model: RecursiveConfig, objective: RecursiveObjectiveConfig, steps: int
+) -> RecursiveRecipe:
+    """A small model of one task, a puzzle a row, on Muon."""
+    return RecursiveRecipe(
+        name=name,
+        data=TextData(source=PuzzleSource(task=task), tokenizer=ByteTokenizerConfig()),
+        train=TrainConfig(
+            steps=steps,
+            batch_size=32,
+            micro_batch_size=32,
+            window=model.max_length,
+            eval_every=250,
+            eval_tokens=20_000,
+            sample_every=500,
+            save_every=250,
+        ),
+        optim=OptimConfig(lr=3e-3, warmup_fraction=0.05, muon=MuonConfig(lr=0.02)),
+        model=model,
+        objective=objective,
+    )
+
+
+def pointer() -> RecursiveRecipe:
+    """Minutes of one core: chasing pointers up to 4 hops, in up to 5 loops."""
+    task = PointerTask(questions=6)
+    model = RecursiveConfig(
+        width=64,
+        layers=1,
+        attention=AttentionConfig(heads=4, rotary_fraction=0.5),
+        mlp_hidden=128,
+        recursion=RecursionConfig(
+            steps=5, networks=OneNetworkConfig(inner=0, layers=1, mlp_hidden=128), halt_above=0.9
+        ),
+        max_length=task.longest + 1,
+    )
+    objective = RecursiveObjectiveConfig(step_power=2.0, halting=HaltingConfig(starts=0.6))
+    return _puzzle("pointer", task, model, objective, steps=1_600)
+
+
+def mqar() -> RecursiveRecipe:
+    """Minutes of one core: associative recall of 8 pairs through a window of 8, by memory."""
+    task = RecallTask(pairs=8, length=64)
+    model = RecursiveConfig(
+        width=64,
+        layers=2,
+        attention=AttentionConfig(heads=4, rotary_fraction=0.5, window=8),
+        mlp_hidden=128,
+        memory=DeltaMemoryConfig(heads=2, convolution=4),
+        memory_gate=NormalisedGateConfig(bias=0.0),
+        recursion=RecursionConfig(
+            steps=1, networks=OneNetworkConfig(inner=0, layers=1, mlp_hidden=128), halting="fixed"
+        ),
+        max_length=task.longest + 1,
+    )
+    return _puzzle("mqar", task, model, RecursiveObjectiveConfig(), steps=1_000)
+
+
+def sudoku_6x6() -> RecursiveRecipe:
+    """Ten minutes of one core: sudoku of 6 by 6 cells in up to 8 steps."""
+    task = SudokuTask(size=6)
+    model = RecursiveConfig(
+        width=128,
+        layers=1,
+        attention=AttentionConfig(heads=4, rotary_fraction=0.5),
+        mlp_hidden=256,
+        recursion=RecursionConfig(
+            steps=8, networks=OneNetworkConfig(inner=0, layers=1, mlp_hidden=256), halt_above=0.9
+        ),
+        max_length=task.longest + 1,
+    )
+    objective = RecursiveObjectiveConfig(step_power=1.0, halting=HaltingConfig(starts=0.6))
+    return _puzzle("sudoku_6x6", task, model, objective, steps=1_000)
+
+
+def maze() -> RecursiveRecipe:
+    """Ten minutes of one core: the shortest way through mazes of 5 by 5 cells in up to 8 steps."""
+    task = MazeTask(size=5)
+    base = sudoku_6x6()
+    model = base.model.model_copy(update={"max_length": task.longest + 1})
+    return _puzzle("maze", task, model, base.objective, steps=1_000)
+
+
 PRESETS = {
     f"recursive_lm/{preset.__name__}": preset
     for preset in (
         smoke,
+        pointer,
+        mqar,
+        sudoku_6x6,
+        maze,
         tiny_reasoning,
         tiny_memory,
         tiny_speed,
