@@ -27,7 +27,7 @@ from ourospec.telemetry.samples import SampleFiles
 from ourospec.telemetry.stats_file import StatsFile
 from ourospec.train.loop import Finish, fit
 from ourospec.train.recipe_file import refuse_other_recipe
-from ourospec.train.weights import load_weights
+from ourospec.train.weights import Which, load_weights
 
 __all__ = ["LoadedModel", "Score", "Trace", "load", "open_fitted", "presets", "train"]
 
@@ -63,7 +63,7 @@ def train(
     chosen = PRESETS[recipe]() if isinstance(recipe, str) else recipe
     run = RunDirectory(Path(run_dir))
     # Before anything is prepared or written: another run's directory stays as it is.
-    refuse_other_recipe(run, chosen.to_json())
+    refuse_other_recipe(run, chosen.to_json(), chosen.train.unsettled)
     files = (JsonlObserver(run), LogFile(run), StatsFile(run), SampleFiles(run), _Paperwork(run))
     job = chosen.assemble(run, [*files, *observers], tell)
     if set_price is not None:
@@ -105,12 +105,15 @@ class _Paperwork:
         """Nothing is held open."""
 
 
-def load(run_dir: str | Path, *, device: DeviceName = "auto") -> LoadedModel:
+def load(run_dir: str | Path, *, device: DeviceName = "auto", which: Which = "newest") -> LoadedModel:
     """The newest whole checkpoint of a language model's run, ready for use.
+
+    Args:
+        which: "best" for the weights with the least held-out loss, where the run keeps them (train.keep_best).
 
     Raises:
         ConfigError: there is no run at that path, its recipe cannot be read, or it does not read text.
-        ResourceError: it has no whole checkpoint.
+        ResourceError: it has no whole checkpoint, or keeps no best weights.
     """
     recipe, run = _recipe_of(run_dir)
     if not isinstance(recipe, TextRecipe):
@@ -118,18 +121,22 @@ def load(run_dir: str | Path, *, device: DeviceName = "auto") -> LoadedModel:
             f"{run.path} holds a {recipe.family}, which does not read text.",
             "Measure it with: ouro evaluate RUN. In Python: ourospec.api.open_fitted(run)",
         )
-    return _load_text(recipe, run, device)
+    return _load_text(recipe, run, device, which)
 
 
-def open_fitted(run_dir: str | Path, *, device: DeviceName = "auto") -> LoadedModel | Fitted:
+def open_fitted(
+    run_dir: str | Path, *, device: DeviceName = "auto", which: Which = "newest"
+) -> LoadedModel | Fitted:
     """As `load`, for a run of any family.
 
     Raises:
         ConfigError: there is no run at that path, or its recipe cannot be read.
-        ResourceError: it has no whole checkpoint.
+        ResourceError: it has no whole checkpoint, or keeps no best weights.
     """
     recipe, run = _recipe_of(run_dir)
-    return _load_text(recipe, run, device) if isinstance(recipe, TextRecipe) else recipe.open(run, device)
+    if isinstance(recipe, TextRecipe):
+        return _load_text(recipe, run, device, which)
+    return recipe.open(run, device, which)
 
 
 def _recipe_of(run_dir: str | Path) -> tuple[Recipe, RunDirectory]:
@@ -137,9 +144,9 @@ def _recipe_of(run_dir: str | Path) -> tuple[Recipe, RunDirectory]:
     return read_recipe(run.recipe), run
 
 
-def _load_text(recipe: TextRecipe, run: RunDirectory, device: DeviceName) -> LoadedModel:
+def _load_text(recipe: TextRecipe, run: RunDirectory, device: DeviceName, which: Which) -> LoadedModel:
     policy = choose_device(device, recipe.train.precision)
-    weights, origin = load_weights(run)
+    weights, origin = load_weights(run, which)
     tokenizer = load_tokenizer(run.tokenizer)
     with torch.random.fork_rng(devices=[]):
         model = recipe.build_model(tokenizer)

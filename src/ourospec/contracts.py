@@ -70,6 +70,25 @@ class Stream(Protocol):
         ...
 
 
+@runtime_checkable
+class Repeating(Protocol):
+    """A stream that may go through the same data again and again."""
+
+    @property
+    def steps_per_epoch(self) -> float | None:
+        """Optimiser steps, not always whole, after which it has given all of it once; None where that never is."""
+        ...
+
+
+@runtime_checkable
+class Described(Protocol):
+    """A stream whose steps are not all of one kind."""
+
+    def about(self, step: int) -> Mapping[str, Any]:
+        """What step events say of optimiser step `step` (from 0), JSON-ready; empty where there is nothing to say."""
+        ...
+
+
 class Objective(Protocol):
     """Turns a model and a micro-batch into a loss. May keep a state of its own (a price, say)."""
 

@@ -28,6 +28,7 @@ from ourospec.serve.samples import sample_probe
 from ourospec.train.config import TrainConfig
 from ourospec.train.loop import Job
 from ourospec.train.rng import undisturbed
+from ourospec.train.weights import Which
 
 Tell = Callable[[str], None] | None
 
@@ -74,11 +75,11 @@ class Recipe(Config):
         """Everything the trainer needs to run this in that directory; `tell` hears what is being prepared."""
         raise NotImplementedError
 
-    def open(self, run: RunDirectory, device: DeviceName = "auto") -> Fitted:
-        """The newest whole checkpoint of a run of this recipe, ready for use; api.load's way in.
+    def open(self, run: RunDirectory, device: DeviceName = "auto", which: Which = "newest") -> Fitted:
+        """The newest whole checkpoint of a run of this recipe (or its best weights), for use; api.load's way in.
 
         Raises:
-            ResourceError: it has no whole checkpoint.
+            ResourceError: it has none.
         """
         raise NotImplementedError
 
@@ -111,15 +112,16 @@ class TextRecipe(Recipe):
             torch.manual_seed(self.seed)
             model = self.build_model(dataset.tokenizer)
         objective, stream = self.build_objective(), self.open_stream(dataset)
+        recipe = self.model_copy(update={"train": self.train.settled(stream)})
         return Job(
             model=model,
             objective=objective,
             stream=stream,
-            probes=self._probes(dataset, policy, objective.effort),
+            probes=recipe._probes(dataset, policy, objective.effort),
             observers=observers,
             run=run,
-            recipe_json=self.to_json(),
-            train=self.train,
+            recipe_json=recipe.to_json(),
+            train=recipe.train,
             optim=self.optim,
             seed=self.seed,
             policy=policy,

@@ -5,6 +5,7 @@ process has computed anything. One JSON request a line on standard input, one JS
 output. A request has `path`, `steps`, `save_every`, and may have
   delay: seconds after which the job is killed, from outside, wherever it is;
   optim: settings of the optimiser, in place of the toy's own;
+  keep_best: the job keeps the weights of the least held-out loss;
   die_at_step: the job kills itself when it asks for the data of that step;
   die_at_call: the job kills itself just before its n-th call that changes the checkpoints on the disk;
   pace: seconds added to every step and to every fsync, so that both take their share of the time as they
@@ -83,7 +84,8 @@ def work(request: dict[str, Any], answer: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     stream.before_step = before_step
-    changes = {"optim": OptimConfig(**request["optim"])} if "optim" in request else {}
+    changes: dict[str, Any] = {"optim": OptimConfig(**request["optim"])} if "optim" in request else {}
+    changes["keep_best"] = request.get("keep_best", False)
     fit(toy_job(path, steps=request["steps"], save_every=request["save_every"], stream=stream, **changes))
     os.write(answer, json.dumps(0 if fuse is None else fuse.calls).encode())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -157,11 +158,18 @@ def probe(model: nn.Module, clock: Clock) -> dict[str, float]:
     return {"weight": float(weight.sum()), "fraction": clock.fraction}
 
 
+def scoring(model: nn.Module, clock: Clock) -> dict[str, Any]:
+    """An evaluation whose loss is of the weights alone, and rises and falls; it meddles as `probe` does."""
+    seen = probe(model, clock)
+    return {**seen, "loss": 2.0 + math.sin(40.0 * float(model.get_parameter("mix.weight").sum()))}
+
+
 def toy_job(
     path: Path,
     *,
     steps: int = 24,
     save_every: int = 3,
+    keep_best: bool = False,
     observers: Any = None,
     **changes: Any,
 ) -> Job:
@@ -169,8 +177,9 @@ def toy_job(
     run = RunDirectory(path)
     policy = DevicePolicy(torch.device("cpu"), None, fused_optimizer=True)
     train = TrainConfig(
-        steps=steps, batch_size=4, micro_batch_size=2, window=7, save_every=save_every, eval_every=4
-    )
+        steps=steps, batch_size=4, micro_batch_size=2, window=7, save_every=save_every, eval_every=4,
+        keep_best=keep_best,
+    )  # fmt: skip
     optim = OptimConfig(lr=0.03, ema_decay=0.9, clip_norm=0.5, warmup_fraction=0.2)
     with torch.random.fork_rng():
         torch.manual_seed(7)
@@ -179,7 +188,7 @@ def toy_job(
         "model": model,
         "objective": ToyObjective(),
         "stream": ToyStream(),
-        "probes": [Probe("eval", 4, probe), Probe("sample", 0, probe)],
+        "probes": [Probe("eval", 4, scoring if keep_best else probe), Probe("sample", 0, probe)],
         "observers": [JsonlObserver(run)] if observers is None else observers,
         "run": run,
         "train": train,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -309,21 +309,23 @@ def quickened(claim: Claim) -> Claim:
     return claim.model_copy(
         update={
             "seeds": claim.seeds[:2],
-            "common": {**claim.common, "train.steps": 20},
+            "common": {**_without_length(claim.common), "train.steps": 20},
             "tuning": claim.tuning.model_copy(update={"learning_rates": first, "steps": 10, "tokens": 2_000}),
-            "arms": tuple(_without_steps(arm) for arm in claim.arms),
+            "arms": tuple(_of_usual_length(arm) for arm in claim.arms),
             "eval_tokens": min(claim.eval_tokens, 6_000),
             "clock_rounds": min(claim.clock_rounds, 1),
         }
     )
 
 
-def _without_steps(arm: TrainedArm | UsedArm | MixedArm) -> TrainedArm | UsedArm | MixedArm:
+def _of_usual_length(arm: TrainedArm | UsedArm | MixedArm) -> TrainedArm | UsedArm | MixedArm:
     if not isinstance(arm, TrainedArm):
         return arm
-    return arm.model_copy(
-        update={"set": {path: value for path, value in arm.set.items() if path != "train.steps"}}
-    )
+    return arm.model_copy(update={"set": _without_length(arm.set)})
+
+
+def _without_length(settings: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    return {path: value for path, value in settings.items() if path not in ("train.steps", "train.epochs")}
 
 
 def as_json(claim: Claim) -> Any:

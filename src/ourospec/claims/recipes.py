@@ -24,7 +24,7 @@ def recipe_of(claim: Claim, arm: TrainedArm, seed: int, learning_rate: float, st
     """
     changes = {**claim.common, **arm.set, "seed": seed, LEARNING_RATE: learning_rate}
     if steps:
-        changes["train.steps"] = steps
+        changes |= {"train.steps": steps, "train.epochs": 0}
     if arm.preset not in PRESETS:
         raise ConfigError(
             f"Arm {arm.name}: there is no preset {arm.preset!r}.", f"There are: {', '.join(PRESETS)}."

@@ -44,9 +44,9 @@ def train_run(recipe: TextRecipe, runs: Path) -> Trained | None:
         OuroError: see train.loop.fit; an interrupted run goes on when it is called again.
     """
     run = RunDirectory(runs / run_name(recipe))
-    refuse_other_recipe(run, recipe.to_json())
+    refuse_other_recipe(run, recipe.to_json(), recipe.train.unsettled)
     job = recipe.assemble(run, [JsonlObserver(run)])
-    objective = CountedObjective(job.objective, recipe.train.steps)
+    objective = CountedObjective(job.objective, job.train.steps)
     # What would be measured or drawn at the end only is not: the harness measures finished runs itself.
     probes = [probe for probe in job.probes if probe.every]
     try:
@@ -55,22 +55,22 @@ def train_run(recipe: TextRecipe, runs: Path) -> Trained | None:
         return None
     finally:
         objective.close()
-    return read_trained(run, recipe)
+    return read_trained(run)
 
 
-def read_trained(run: RunDirectory, recipe: TextRecipe) -> Trained:
+def read_trained(run: RunDirectory) -> Trained:
     """From the events of a finished run."""
-    parameters = tokens = 0
+    parameters = tokens = steps = 0
     seconds, counts = 0.0, []
     for record in read_records(run):
         if record.kind == "start":
             parameters = record.data["parameters"]
         if record.kind == "step":
-            tokens, seconds = record.data["tokens"], record.data["seconds"]
+            steps, tokens, seconds = record.step, record.data["tokens"], record.data["seconds"]
             if COUNTED in record.data:
                 counts.append(record.data[COUNTED])
     mean = sum(counts) / max(len(counts), 1)
-    return Trained(parameters, tokens, mean * recipe.train.steps, len(counts), seconds)
+    return Trained(parameters, tokens, mean * steps, len(counts), seconds)
 
 
 def as_data(trained: Trained | None) -> dict[str, Any] | None:

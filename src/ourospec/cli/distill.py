@@ -135,6 +135,7 @@ def resolve(teacher: str, overrides: Sequence[str]) -> tuple[Recipe, DistillOpti
     """
     from ourospec.cli.overrides import parse_overrides
     from ourospec.cli.presets import find_preset
+    from ourospec.cli.train import refuse_two_lengths
     from ourospec.families import distilled
 
     given = values_of(overrides)
@@ -150,13 +151,16 @@ def resolve(teacher: str, overrides: Sequence[str]) -> tuple[Recipe, DistillOpti
         student=find_preset(given["student"]) if given.get("student") else None,
         steps=math.ceil(number(given["steps"], "--steps 500")) if "steps" in given else None,
     )
-    return parse_overrides(
+    recipe, options = parse_overrides(
         default,
         overrides,
         prog=f"ouro distill {shlex.quote(teacher)}",
         hidden=("family", "name", "teacher", "start"),
         extras=DistillOptions,
     )
+    for option in ("steps", "train.steps"):
+        refuse_two_lengths(recipe, overrides, option)
+    return recipe, options
 
 
 def number(text: str, example: str) -> float:

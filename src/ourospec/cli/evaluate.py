@@ -12,6 +12,7 @@ import tyro
 from ourospec.cli.options import (
     BudgetMs,
     BudgetPasses,
+    Checkpoint,
     MaxPasses,
     Readout,
     Threshold,
@@ -55,6 +56,7 @@ class EvaluateOptions:
     readout: Readout = None
     budget: BudgetPasses = None
     budget_ms: BudgetMs = None
+    checkpoint: Checkpoint = "newest"
     json: Annotated[bool, tyro.conf.arg(help="Print one JSON document.")] = False
 
 
@@ -89,7 +91,7 @@ def evaluate(options: EvaluateOptions, tell: Callable[[str], None] | None = None
             "--on-undecodable is about the text of --data, and none is named.", "Say: --data PATH"
         )
     effort, budget = chosen_depth(options)
-    loaded = open_any(options.run)
+    loaded = open_any(options.run, options.checkpoint)
     if not isinstance(loaded, LoadedModel):
         refuse_text_options(options)
         found = loaded.evaluate(tell=tell)
@@ -106,7 +108,7 @@ def evaluate(options: EvaluateOptions, tell: Callable[[str], None] | None = None
 
 def refuse_text_options(options: EvaluateOptions) -> None:
     """Raise ConfigError for what only a model of text can be asked."""
-    plain = EvaluateOptions(run=options.run, json=options.json)
+    plain = EvaluateOptions(run=options.run, checkpoint=options.checkpoint, json=options.json)
     given = [
         field.name for field in fields(options) if getattr(options, field.name) != getattr(plain, field.name)
     ]

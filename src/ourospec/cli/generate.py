@@ -12,6 +12,7 @@ import tyro
 
 from ourospec.cli.options import (
     BudgetMs,
+    Checkpoint,
     MaxPasses,
     Readout,
     Threshold,
@@ -79,6 +80,7 @@ class GenerateOptions:
             metavar="FILE", help="Continue each line of this file, all together; text i has seed + i."
         ),
     ] = None
+    checkpoint: Checkpoint = "newest"
     depth: Annotated[bool, tyro.conf.arg(help="Colour each token by the passes it took.")] = False
     json: Annotated[bool, tyro.conf.arg(help="Print one JSON document instead of the text.")] = False
 
@@ -103,7 +105,7 @@ def main(arguments: list[str]) -> None:
         "weights": options.weights,
     }
     prompts = None if options.prompts_file is None else read_prompts(options)
-    loaded = load_run(options.run)
+    loaded = load_run(options.run, options.checkpoint)
     with told_if_slow(
         "Compiling the decoding step for this machine; that is done once and takes some ten seconds."
     ):

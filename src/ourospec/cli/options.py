@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeVar
 
 import tyro
 
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 Options = TypeVar("Options")
 
+Checkpoint = Annotated[
+    Literal["newest", "best"],
+    tyro.conf.arg(help="Whose weights: the newest, or those of the least held-out loss (train.keep-best)."),
+]
 MaxPasses = Annotated[int | None, tyro.conf.arg(help="Passes per token and layer at most; None: as trained.")]
 Threshold = Annotated[
     float | None,

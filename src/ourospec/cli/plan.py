@@ -60,7 +60,7 @@ def main(arguments: list[str]) -> None:
         return
     start, overrides = leading(arguments, "preset", "ouro plan PRESET [options]")
     from ourospec.cli.overrides import parse_overrides
-    from ourospec.cli.train import find_recipe
+    from ourospec.cli.train import find_recipe, refuse_two_lengths
 
     recipe, options = parse_overrides(
         find_recipe(start),
@@ -69,11 +69,12 @@ def main(arguments: list[str]) -> None:
         hidden=("family", "name"),
         extras=PlanOptions,
     )
+    refuse_two_lengths(recipe, overrides)
     figures = estimate(recipe, 0.0 if options.no_measure else SECONDS, tell=not options.json)
     if options.json:
         print_json(figures)
     else:
-        show(start, recipe, figures)
+        show(start, figures)
         print(as_typed(f"Train it:  {training_command(start, overrides)}"))
 
 
@@ -83,7 +84,7 @@ def estimate(recipe: Recipe, seconds: float, *, tell: bool) -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory() as folder:
         job = recipe.assemble(RunDirectory(Path(folder)), (), say_so if tell else None)
-        about = {"unit": unit(job.about)}
+        about = {"unit": unit(job.about), "steps": job.train.steps, "epochs": job.train.epochs or None}
         if not seconds:
             return about | unmeasured(job)
         if tell:
@@ -104,13 +105,14 @@ def measured(job: Job, seconds: float) -> dict[str, Any]:
         steps=job.train.steps,
         window=job.train.window,
         keep_checkpoints=job.train.keep_checkpoints,
+        keep_best=job.train.keep_best,
     )
     return plan_run(work, seconds).as_data()
 
 
 def unmeasured(job: Job) -> dict[str, Any]:
     """What the model's structure alone says."""
-    from ourospec.measure.cost import checkpoint_bytes, memory_plan, parameters_by_part
+    from ourospec.measure.cost import checkpoint_bytes, disk_bytes, memory_plan, parameters_by_part
 
     model: Any = job.model
     parts = parameters_by_part(model)
@@ -131,17 +133,17 @@ def unmeasured(job: Job) -> dict[str, Any]:
         },
         "memory_total": memory.total,
         "checkpoint": checkpoint,
-        "disk": checkpoint * (job.train.keep_checkpoints + 1),
+        "disk": disk_bytes(model, job.optim, job.train.keep_checkpoints, keep_best=job.train.keep_best),
     }
 
 
-def show(start: str, recipe: Recipe, figures: Mapping[str, Any]) -> None:
+def show(start: str, figures: Mapping[str, Any]) -> None:
     """Print for a person."""
     print()
     whole = figures["parameters_total"]
     parts = [(name, f"{count(n):>8}  {n / whole:4.0%}") for name, n in figures["parameters"].items()]
     print_section(f"Parameters of {start}", [*parts, ("all", f"{count(whole):>8}")])
-    tokens = figures["tokens_per_step"] * recipe.train.steps
+    tokens = figures["tokens_per_step"] * figures["steps"]
     further = figures["flops_per_further_pass"]
     flops = [("one pass per layer" if further else "model", f"{flop(figures['flops_per_token'])} forward")]
     if further:
@@ -157,7 +159,8 @@ def show(start: str, recipe: Recipe, figures: Mapping[str, Any]) -> None:
         f"{size(figures['disk'])} at most, a checkpoint being {size(figures['checkpoint'])}; {free} are free"
     )
     print_section("Disk", [("checkpoints", disk)])
-    rows = [("work", f"{recipe.train.steps:,} steps, {count(tokens)} {thing}s")]
+    epochs = f", {figures['epochs']:g} epochs of the training data" if figures["epochs"] else ""
+    rows = [("work", f"{figures['steps']:,} steps, {count(tokens)} {thing}s{epochs}")]
     if "seconds" in figures:
         speed = figures["tokens_per_second"]
         spread = figures["pace"]["spread"]

@@ -70,7 +70,7 @@ def main(arguments: list[str]) -> None:
         return
     start, overrides = leading(arguments, "preset", "ouro sweep PRESET --seeds N,N,...")
     from ourospec.cli.overrides import parse_overrides
-    from ourospec.cli.train import find_recipe, spelt_out
+    from ourospec.cli.train import find_recipe, refuse_two_lengths, spelt_out
 
     recipe, options = parse_overrides(
         find_recipe(start),
@@ -79,6 +79,7 @@ def main(arguments: list[str]) -> None:
         hidden=("family", "name", "seed"),
         extras=SweepOptions,
     )
+    refuse_two_lengths(recipe, overrides)
     seeds = parse_seeds(options.seeds)
     folder = Path(options.runs) if options.runs else Path("runs") / f"sweep-{recipe.family}-{recipe.name}"
     shown = not (options.quiet or options.json)

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from ourospec.cli.options import leading
+from ourospec.cli.options import leading, values_of
 from ourospec.cli.program import as_typed
+from ourospec.errors import ConfigError
 from ourospec.runs import RunDirectory
 
 if TYPE_CHECKING:
@@ -36,6 +37,9 @@ Every setting of the recipe is an option, for example
 
   ouro train adaptive_lm/tiny --train.steps 200 --optim.lr 1e-3 --model.width 128
   ouro train adaptive_lm/tiny --data.source files --data.source.paths book.txt
+  ouro train adaptive_lm/tiny --train.epochs 2.5 --train.keep-best true
+
+With --train.epochs the number of steps follows from the training data; --train.steps beside it is refused.
 
 The settings of a preset, with units and defaults:  ouro train PRESET --help"""
 
@@ -105,9 +109,8 @@ def main(arguments: list[str]) -> None:
     )
     if not options.quiet:
         if finish.status == "already complete":
-            print(
-                f"{run.path} was trained to its end before: {finish.step:,} of {recipe.train.steps:,} steps."
-            )
+            steps = find_recipe(str(run.path)).train.steps
+            print(f"{run.path} was trained to its end before: {finish.step:,} of {steps:,} steps.")
         print(next_commands(run, recipe))
 
 
@@ -115,13 +118,25 @@ def resolve(start: str, overrides: Sequence[str]) -> tuple[Recipe, TrainOptions]
     """The recipe of a preset, run directory or recipe.json, with what the command line changes about it."""
     from ourospec.cli.overrides import parse_overrides
 
-    return parse_overrides(
+    recipe, options = parse_overrides(
         find_recipe(start),
         spelt_out(overrides),
         prog=f"ouro train {shlex.quote(start)}",
         hidden=("family", "name"),
         extras=TrainOptions,
     )
+    refuse_two_lengths(recipe, overrides)
+    return recipe, options
+
+
+def refuse_two_lengths(recipe: Recipe, arguments: Sequence[str], option: str = "train.steps") -> None:
+    """Raise ConfigError for a number of steps that epochs would overrule."""
+    steps = values_of(arguments).get(option)
+    if steps is not None and recipe.train.epochs:
+        raise ConfigError(
+            f"--{option} {steps} says how long to train, and so does train.epochs, which is {recipe.train.epochs:g}.",
+            f"Leave --{option} out, or add --train.epochs 0 to train by steps.",
+        )
 
 
 def spelt_out(arguments: Sequence[str]) -> list[str]:

@@ -79,6 +79,11 @@ class TokenStream:
         """Targets of an optimiser step, over all ranks."""
         return self.batch_size * self.window
 
+    @property
+    def steps_per_epoch(self) -> float:
+        """Optimiser steps in which each window comes once."""
+        return self.windows_per_epoch / self.batch_size
+
     def batches(self, step: int) -> Sequence[TokenBatch]:
         """The micro-batches of optimiser step `step` (from 0), for this rank."""
         samples = step * self.batch_size + np.arange(self._rows.start, self._rows.stop)

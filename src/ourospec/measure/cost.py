@@ -90,6 +90,15 @@ def checkpoint_bytes(model: nn.Module, optim: OptimConfig) -> int:
     return weights + state_bytes(model, optim) + (weights if optim.ema_decay else 0)
 
 
+def disk_bytes(model: nn.Module, optim: OptimConfig, keep: int, *, keep_best: bool = False) -> int:
+    """Bytes of a run's checkpoints at their most: while a new one is written, the `keep` older ones are still there.
+
+    Best weights add their own: each of these checkpoints may tell of other ones, and new ones are being written.
+    """
+    bests = (keep + 2) * _weight_bytes(model) * (2 if optim.ema_decay else 1)
+    return checkpoint_bytes(model, optim) * (keep + 1) + (bests if keep_best else 0)
+
+
 def _weight_bytes(model: nn.Module) -> int:
     return sum(p.numel() * p.element_size() for p in model.parameters())
 

@@ -17,7 +17,14 @@ from torch import nn
 
 from ourospec.contracts import Batch, Clock, Objective, Stream
 from ourospec.device import DevicePolicy
-from ourospec.measure.cost import MemoryPlan, SavedBytes, checkpoint_bytes, memory_plan, parameters_by_part
+from ourospec.measure.cost import (
+    MemoryPlan,
+    SavedBytes,
+    checkpoint_bytes,
+    disk_bytes,
+    memory_plan,
+    parameters_by_part,
+)
 from ourospec.optim.config import OptimConfig, QKClipConfig
 from ourospec.optim.optimiser import Optimiser, build_optimiser
 
@@ -39,6 +46,7 @@ class Workload:
     window: int
     """Positions per row."""
     keep_checkpoints: int
+    keep_best: bool = False
 
 
 @dataclass(frozen=True)
@@ -113,7 +121,7 @@ def plan_run(work: Workload, seconds: float = 10.0) -> RunPlan:
         memory=memory_plan(work.model, work.optim, activations=pace.activations, growth=pace.growth),
         pace=pace,
         checkpoint=checkpoint,
-        disk=checkpoint * (work.keep_checkpoints + 1),
+        disk=disk_bytes(work.model, work.optim, work.keep_checkpoints, keep_best=work.keep_best),
         seconds=pace.seconds_per_step * work.steps,
     )
 

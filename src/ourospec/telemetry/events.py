@@ -16,6 +16,8 @@ step        loss (nats per target, all costs included); lr; lr_phase (warmup, co
   of a language model (nn/next_token.py)
             lm_loss (nats per target, of the next token alone); bits_per_byte (of the batch); aux_loss (nats per
             target that balancing costs; only with experts)
+  of a curriculum of puzzles
+            stage (from 0)
   of adaptive_lm besides: K passes at most, L layers; a field that means nothing in a step is left out
             step_kind (forced: every token runs the same number of passes, policy: the gates decide, audit: one layer
             runs one more pass than its gates want); audit_layer (from 0; on audits); mean_passes (executed, per token
@@ -50,7 +52,8 @@ step        loss (nats per target, all costs included); lr; lr_phase (warmup, co
             attention, 0 to 1; every tenth step); layer_zero_point (logits from which its gates count, where passes are
             rationed; such a run has no price)
 eval        split; loss, perplexity, bits_per_byte, mean_passes, flops_per_token (each with its standard error over
-            documents under <name>_se); passes_by_layer [L]; documents, tokens, bytes (counts)
+            documents under <name>_se); passes_by_layer [L]; documents, tokens, bytes (counts); best (true where these
+            weights are kept, their loss being the least so far; with train.keep_best)
   of puzzles, too
             exact_match (with its standard error); answers (count); tasks (a list, by difficulty too; see
             measure/answers.py)
@@ -58,7 +61,7 @@ sample      samples (a list of {prompt, text, pieces: [str], passes: [mean over 
 checkpoint  path, bytes, seconds (spent saving)
 warning     message
 end         status (complete, interrupted, diverged, failed), seconds; stopped_early (why a complete run ended before
-            its last step, in words)
+            its last step, in words); best_loss, best_step (of the weights kept as the best; with train.keep_best)
 
 A new optional field leaves the version as it is; a field that is gone or means something else raises it.
 """

@@ -152,6 +152,8 @@ def summary(progress: Progress, end: Mapping[str, Any]) -> list[tuple[str, str]]
             rows.append(("forward cost", f"{count(evaluation['flops_per_token'])}FLOP per token"))
     if progress.latest.get("tokens"):
         rows.append((f"{thing}s seen", f"{progress.latest['tokens']:,}"))
+    if as_number(end.get("best_loss")) is not None:
+        rows.append(("least loss kept", f"{decimal(end['best_loss'])} at step {end['best_step']:,}"))
     if end.get("stopped_early"):
         rows.append(("ended early", str(end["stopped_early"])))
     rows.append(("time training", duration(end.get("seconds"))))

@@ -11,7 +11,7 @@ import json
 import re
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,6 +28,7 @@ from ourospec.train.manifest import (
     FileEntry,
     Identity,
     Manifest,
+    best_name,
     check_files,
     checkpoint_name,
     read_manifest,
@@ -40,6 +41,7 @@ WEIGHTS, AVERAGE, STATE, RECORD = (
     "state.safetensors",
     "state.json",
 )
+FOR_USE = ("tokens", "seconds", "aliases", "objective", "best")
 UNFINISHED, DROPPED, DAMAGED = ".unfinished-", ".dropped-", "damaged-"
 # Room for file headers, the JSON files and the file system's own bookkeeping.
 SLACK_BYTES = 1 << 20
@@ -58,6 +60,11 @@ class Snapshot:
     """Tensors of the optimiser, the generators and the carry."""
     record: dict[str, Any]
     """All the rest."""
+
+    def for_use(self) -> Snapshot:
+        """Without what only training needs."""
+        record = {name: self.record[name] for name in FOR_USE if name in self.record}
+        return replace(self, state={}, record=record)
 
 
 class Found(NamedTuple):
@@ -79,10 +86,26 @@ class Saved(NamedTuple):
 
 def list_checkpoints(run: RunDirectory) -> list[Path]:
     """The checkpoint folders of a run, oldest first, whole or not."""
+    return _by_step(run, "step-")
+
+
+def list_bests(run: RunDirectory) -> list[Path]:
+    """The folders of weights that were the best when they were written, oldest and therefore worst first, whole or not.
+
+    More than one is there while a checkpoint that may be gone back to tells of an older one.
+    """
+    return _by_step(run, "best-")
+
+
+def _by_step(run: RunDirectory, prefix: str) -> list[Path]:
     if not run.checkpoints.is_dir():
         return []
-    named = [path for path in run.checkpoints.iterdir() if re.fullmatch(r"step-\d{8,}", path.name)]
-    return sorted(named, key=lambda path: int(path.name.removeprefix("step-")))
+    named = [path for path in run.checkpoints.iterdir() if re.fullmatch(rf"{prefix}\d{{8,}}", path.name)]
+    return sorted(named, key=_step_of)
+
+
+def _step_of(folder: Path) -> int:
+    return int(folder.name.rpartition("-")[2])
 
 
 class CheckpointStore:
@@ -149,8 +172,39 @@ class CheckpointStore:
             ResourceError: the disk is full, read-only or does not give back what it was given. The older
                 checkpoints are as they were.
         """
+        saved = self._put(snapshot, checkpoint_name(snapshot.step))
+        self._prune()
+        return saved
+
+    def save_best(self, snapshot: Snapshot) -> None:
+        """Keep weights because they are the best so far, as safely as a checkpoint.
+
+        The best one before stays as long as a checkpoint tells of it. Weights that are there already, and whole, are
+        not written again: a resumed run evaluates its step again.
+
+        Raises:
+            ResourceError: as for `save`.
+        """
+        folder = self.run.checkpoints / best_name(snapshot.step)
+        try:
+            check_files(folder, read_manifest(folder))
+        except Damaged:
+            if folder.exists():
+                self._drop(folder)
+            self._put(snapshot.for_use(), folder.name)
+        self._prune_bests()
+
+    def forget_bests(self, after: int) -> None:
+        """Drop best weights of later steps than a resumed run knows of: it will come to them again."""
+        with explained("Dropping weights that are yet to come", self.run.checkpoints):
+            for folder in list_bests(self.run):
+                if _step_of(folder) > after:
+                    self._drop(folder)
+
+    def _put(self, snapshot: Snapshot, name: str) -> Saved:
+        """Write a folder of that name and read it back."""
         began = time.perf_counter()
-        folder = self.run.checkpoints / checkpoint_name(snapshot.step)
+        folder = self.run.checkpoints / name
         need = _size(snapshot)
         self._require_room(need)
         fresh = folder.with_name(UNFINISHED + folder.name)
@@ -167,7 +221,6 @@ class CheckpointStore:
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
         self._verify(folder, manifest)
-        self._prune()
         return Saved(folder, manifest.total_bytes, time.perf_counter() - began)
 
     def _require_room(self, need: int) -> None:
@@ -199,6 +252,18 @@ class CheckpointStore:
                 self._drop(folder)
             for folder in self.run.checkpoints.glob(f"{DAMAGED}*"):
                 self._drop(folder)
+        self._prune_bests()
+
+    def _prune_bests(self) -> None:
+        """Drop all best weights but the newest and those that a checkpoint tells of."""
+        older = list_bests(self.run)[:-1]
+        if not older:
+            return
+        told = {_told_best(folder) for folder in list_checkpoints(self.run)}
+        with explained("Dropping older best weights", self.run.checkpoints):
+            for folder in older:
+                if _step_of(folder) not in told:
+                    self._drop(folder)
 
     def _drop(self, folder: Path) -> None:
         """Delete under another name, so that a crash half-way leaves nothing that looks like a checkpoint."""
@@ -233,6 +298,15 @@ def all_damaged(run: RunDirectory, reasons: list[str]) -> ResourceError:
         f"All checkpoints in {run.checkpoints} are damaged:\n  " + "\n  ".join(reasons),
         "Bring one back from a backup. To give the run up, delete its directory or choose another with --run DIR.",
     )
+
+
+def _told_best(folder: Path) -> int | None:
+    """The step of the best weights when a checkpoint was taken; None where there were none."""
+    try:
+        best = json.loads((folder / RECORD).read_bytes()).get("best")
+        return None if best is None else int(best[1])
+    except (OSError, ValueError, TypeError, AttributeError, IndexError, KeyError):
+        return None  # a damaged checkpoint, which nobody goes back to
 
 
 def _size(snapshot: Snapshot) -> int:

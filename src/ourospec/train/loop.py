@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import nn
 
-from ourospec.contracts import Clock, Objective, Observer, Probe, Stream
+from ourospec.contracts import Clock, Described, Objective, Observer, Probe, Stream
 from ourospec.device import DevicePolicy
 from ourospec.errors import DivergedError, Interrupted, ResourceError
 from ourospec.optim.config import OptimConfig
@@ -52,8 +52,6 @@ class Job:
     seed: int
     """Of the global generators at the first step."""
     policy: DevicePolicy
-    patience: int = 0
-    """Optimiser steps without a better held-out loss after which the run ends before its time; 0: never."""
     about: Mapping[str, Any] = field(default_factory=dict)
     """Further facts for the start event: what the data is, say."""
     keep: Callable[[], None] = lambda: None
@@ -139,8 +137,9 @@ class _Training:
             raise self._stopped_at_once() from None
         finally:
             seconds = self.state.seconds
-            early = {"stopped_early": self._patience_words()} if self._out_of_patience() else {}
-            self.audience.emit("end", self.state.step, {"status": status, "seconds": seconds, **early})
+            self.audience.emit(
+                "end", self.state.step, {"status": status, "seconds": seconds, **self._outcome()}
+            )
         with explained("Marking the run as complete", self.job.run.checkpoints):
             ended = json.dumps({"step": self.state.step, "seconds": seconds})
             replace_file(self.job.run.checkpoints / COMPLETE, ended + "\n")
@@ -159,6 +158,7 @@ class _Training:
             warnings.append(said)
         state = self.state
         state.model.train()
+        self.store.forget_bests(after=state.heldout.best_step)
         self.audience.truncate(state.events_offset)
         self.audience.emit(
             "start", state.step, self._about(resumed_from=None if found is None else state.step)
@@ -219,12 +219,20 @@ class _Training:
 
     def _out_of_patience(self) -> bool:
         """Whether the held-out loss has not become better for so long that the run ends before its time."""
-        patience, state = self.job.patience, self.state
-        return 0 < patience <= state.step - state.best_step and math.isfinite(state.best_loss)
+        return 0 < self.job.train.patience <= self.state.heldout.waited(self.state.step)
 
-    def _patience_words(self) -> str:
-        state = self.state
-        return f"no held-out loss below {state.best_loss:.4f} nats since step {state.best_step}"
+    def _outcome(self) -> dict[str, Any]:
+        """What the end event says besides how the run ended."""
+        heldout, settings = self.state.heldout, self.job.train
+        found: dict[str, Any] = {}
+        if settings.keep_best and math.isfinite(heldout.best_loss):
+            found |= {"best_loss": heldout.best_loss, "best_step": heldout.best_step}
+        if self._out_of_patience():
+            bar = heldout.counted_loss - settings.min_improvement
+            found["stopped_early"] = (
+                f"no held-out loss below {bar:.4f} nats since step {heldout.counted_step}"
+            )
+        return found
 
     def _one_step(self) -> None:
         job, state = self.job, self.state
@@ -254,6 +262,7 @@ class _Training:
             **{name: value for name, value in {**reading.metrics, **own}.items() if value is not None},
             "loss": reading.loss,
             **rates,
+            **(job.stream.about(state.step - 1) if isinstance(job.stream, Described) else {}),
             "lr_phase": phase(state.step - 1, job.optim, job.train.steps),
             "grad_norm": reading.grad_norm,
             "grad_norm_clipped": clipped,
@@ -276,10 +285,19 @@ class _Training:
                 self.job.policy.clear_cache()
                 with undisturbed(), torch.no_grad(), self._as_kept():
                     data = probe.run(state.model, Clock(state.step, self.job.train.steps))
-                if probe.kind == "eval" and data.get("loss", math.inf) < state.best_loss:
-                    state.best_loss, state.best_step = float(data["loss"]), state.step
-                self.audience.emit(probe.kind, state.step, data)
+                best = probe.kind == "eval" and self._hear(data)
+                # Told before it is kept: a kill between the two leaves no weights that are better than what is told.
+                self.audience.emit(probe.kind, state.step, {**data, "best": True} if best else data)
+                if best:
+                    self._sync_events()
+                    self.store.save_best(state.snapshot())
                 self._stop_if_asked(unless_done=probe is self.job.probes[-1])
+
+    def _hear(self, data: Mapping[str, Any]) -> bool:
+        """Take an evaluation's loss in; whether its weights are to be kept as the best."""
+        loss, settings = float(data.get("loss", math.inf)), self.job.train
+        better = self.state.heldout.hear(loss, self.state.step, settings.min_improvement)
+        return settings.keep_best and better and math.isfinite(loss)
 
     @contextlib.contextmanager
     def _as_kept(self) -> Iterator[None]:
@@ -295,14 +313,19 @@ class _Training:
                 module.training = mode
 
     def _save(self) -> None:
-        state, run = self.state, self.job.run
-        if run.events.exists():
-            with explained("Writing the events to the disk", run.path):
-                sync_file(run.events)
+        state = self.state
+        self._sync_events()
         saved = self.store.save(state.snapshot())
         self.last_save, self.saved_step = str(saved.path), state.step
         data = {"path": str(saved.path), "bytes": saved.bytes, "seconds": saved.seconds}
         self.audience.emit("checkpoint", state.step, data)
+
+    def _sync_events(self) -> None:
+        """What was told is on the disk before what it tells of."""
+        run = self.job.run
+        if run.events.exists():
+            with explained("Writing the events to the disk", run.path):
+                sync_file(run.events)
 
     def _stop_if_asked(self, unless_done: bool = False) -> None:
         reason = self.stop.reason()

@@ -102,7 +102,7 @@ def read_manifest(folder: Path) -> Manifest:
         manifest = Manifest.model_validate(fields)
     except ValidationError as error:
         raise Damaged(f"{MANIFEST} lacks what a manifest has: {error}") from error
-    if checkpoint_name(manifest.step) != folder.name:
+    if folder.name not in (checkpoint_name(manifest.step), best_name(manifest.step)):
         raise Damaged(f"{MANIFEST} is of step {manifest.step}, the folder of another")
     return manifest
 
@@ -137,3 +137,8 @@ def check_files(folder: Path, manifest: Manifest, only: frozenset[str] | None = 
 def checkpoint_name(step: int) -> str:
     """The folder of the checkpoint after `step` optimiser steps."""
     return f"step-{step:08d}"
+
+
+def best_name(step: int) -> str:
+    """The folder of the weights after `step` optimiser steps, kept for being the best."""
+    return f"best-{step:08d}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Collection
 from typing import Any
 
 from ourospec.errors import ConfigError
@@ -19,8 +20,11 @@ def recipe_digest(recipe_json: str) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def refuse_other_recipe(run: RunDirectory, recipe_json: str) -> None:
+def refuse_other_recipe(run: RunDirectory, recipe_json: str, unsettled: Collection[str] = ()) -> None:
     """See that a directory is new, or belongs to this very recipe. Cheap: worth asking before data is opened.
+
+    Args:
+        unsettled: fields that the data will decide (train.steps, where epochs are given), not compared yet.
 
     Raises:
         ConfigError: the directory holds another recipe (the message shows each field that differs), or has
@@ -41,7 +45,10 @@ def refuse_other_recipe(run: RunDirectory, recipe_json: str) -> None:
             f"{run.recipe} cannot be read: {error}", "Restore it, or choose another directory with --run DIR."
         ) from error
     asked = _flatten(json.loads(recipe_json))
-    fields = [name for name in {**present, **asked} if present.get(name) != asked.get(name)]
+    compared = {**present, **asked}.keys() - set(unsettled)
+    fields = [
+        name for name in {**present, **asked} if name in compared and present.get(name) != asked.get(name)
+    ]
     if fields:
         lines = [f"  {name}: {_show(present, name)} there, {_show(asked, name)} here" for name in fields]
         if len(lines) > SHOWN:

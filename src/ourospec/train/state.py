@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -15,6 +14,7 @@ from ourospec.errors import ConfigError
 from ourospec.optim.ema import WeightAverage
 from ourospec.optim.optimiser import Optimiser
 from ourospec.train.checkpoint import Snapshot
+from ourospec.train.heldout import HeldOut
 from ourospec.train.rng import generator_states, restore_generators
 from ourospec.train.tree import put_together, take_apart
 
@@ -39,10 +39,8 @@ class TrainState:
     """Targets learnt from so far."""
     seconds: float = 0.0
     """Time spent in optimiser steps, data included; not in evaluation, saving or starting."""
-    best_loss: float = math.inf
-    """Least held-out loss so far, in nats per target,"""
-    best_step: int = 0
-    """and when it was found."""
+    heldout: HeldOut = field(default_factory=HeldOut)
+    """What the evaluations have come to."""
     events_offset: int = 0
     """Size in bytes of the event file when `step` was finished, before anything was measured or saved."""
 
@@ -58,8 +56,7 @@ class TrainState:
             "tokens": self.tokens,
             "seconds": self.seconds,
             "events_offset": self.events_offset,
-            # JSON has no infinity.
-            "best": [self.best_loss, self.best_step] if math.isfinite(self.best_loss) else None,
+            **self.heldout.to_record(),
             "aliases": aliases,
             "objective": self.objective.state_dict(),
             "optimizer": take_apart(self.optimizer.state_dict(), "optimizer", state),
@@ -100,7 +97,7 @@ class TrainState:
         self.carry = put_together(record["carry"], snapshot.state, self.policy.device)
         self.step, self.tokens, self.seconds = snapshot.step, record["tokens"], record["seconds"]
         self.events_offset = record["events_offset"]
-        self.best_loss, self.best_step = record.get("best") or (math.inf, 0)
+        self.heldout = HeldOut.from_record(record)
         restore_generators(put_together(record["generators"], snapshot.state, CPU))
 
 

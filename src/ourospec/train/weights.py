@@ -6,14 +6,14 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from safetensors.torch import load_file
 from torch import Tensor
 
 from ourospec.errors import ResourceError
 from ourospec.runs import RunDirectory
-from ourospec.train.checkpoint import AVERAGE, RECORD, WEIGHTS, all_damaged, list_checkpoints
+from ourospec.train.checkpoint import AVERAGE, RECORD, WEIGHTS, all_damaged, list_bests, list_checkpoints
 from ourospec.train.manifest import Damaged, Manifest, check_files, read_manifest
 
 
@@ -39,8 +39,14 @@ class WeightsOrigin(NamedTuple):
     """Of the files that the weights were read from: changes with any of them."""
 
 
-def load_weights(run: RunDirectory) -> tuple[dict[str, Tensor], WeightsOrigin]:
+Which = Literal["newest", "best"]
+"""Weights of a run: those it came to, or those with the least held-out loss."""
+
+
+def load_weights(run: RunDirectory, which: Which = "newest") -> tuple[dict[str, Tensor], WeightsOrigin]:
     """The weights to judge and to use: those of the newest whole checkpoint, averaged where it has an average.
+
+    With `which` "best" the same of the weights that train.keep_best kept.
 
     Safe beside a running training: nothing is written, no lock is taken.
 
@@ -48,9 +54,10 @@ def load_weights(run: RunDirectory) -> tuple[dict[str, Tensor], WeightsOrigin]:
         A complete state dict on the CPU (a shared tensor under all its names), and where it comes from.
 
     Raises:
-        ResourceError: there is no checkpoint yet, or all are damaged.
+        ResourceError: there is no checkpoint yet, or none of the best, or all are damaged.
     """
-    folders = list_checkpoints(run)
+    listed = list_bests if which == "best" else list_checkpoints
+    folders = listed(run)
     skipped: list[str] = []
     for folder in reversed(folders):
         try:
@@ -78,11 +85,16 @@ def load_weights(run: RunDirectory) -> tuple[dict[str, Tensor], WeightsOrigin]:
             _digest(manifest, AVERAGE if averaged else WEIGHTS),
         )
         return tensors, origin
-    if list_checkpoints(run) != folders:
+    if listed(run) != folders:
         # A training dropped the old ones while we read; the new ones are there now.
-        return load_weights(run)
+        return load_weights(run, which)
     if skipped:
         raise all_damaged(run, skipped)
+    if which == "best":
+        raise ResourceError(
+            f"{run.path} keeps no best weights.",
+            "Runs keep them with --train.keep-best true, from their first evaluation (train.eval_every) on.",
+        )
     raise ResourceError(
         f"{run.path} has no checkpoint yet.",
         "Let the training come to its first save (train.save_every steps), or interrupt it with Ctrl-C: it saves.",

@@ -75,6 +75,11 @@ class Problems(Protocol):
         ...
 
     @property
+    def examples(self) -> int | None:
+        """To learn from, before they come again; None: without end."""
+        ...
+
+    @property
     def summary(self) -> dict[str, object]:
         """JSON-ready: what there is."""
         ...
@@ -134,6 +139,10 @@ class Generated:
     @property
     def fingerprint(self) -> str:
         return f"{FORMAT}\n{self.fraction}\n{self.task.model_dump_json()}"
+
+    @property
+    def examples(self) -> None:
+        return None
 
     @property
     def summary(self) -> dict[str, object]:

@@ -98,6 +98,10 @@ class Listed:
         return digest.hexdigest()
 
     @property
+    def examples(self) -> int:
+        return len(self.trained)
+
+    @property
     def summary(self) -> dict[str, object]:
         counts = {"train": len(self.trained), "heldout": len(self.held), "left_out": self.left_out}
         return {"task": self.name, **counts}

@@ -52,9 +52,23 @@ class Schedule:
         ]
         self._deck = lru_cache(maxsize=2)(self._draw_deck)
 
+    @property
+    def num_lessons(self) -> int:
+        return len(self._lessons)
+
+    @property
+    def examples_per_epoch(self) -> int | None:
+        """Examples after which all have come once; None where they never end, or end part by part."""
+        parts = [share.problems for lesson in self._lessons for share in lesson.shares]
+        return parts[0].examples if len(parts) == 1 else None
+
+    def lesson(self, step: int) -> int:
+        """The number, from 0, of the lesson that an optimiser step (from 0) is of."""
+        return bisect_right(self._begins, step) - 1
+
     def examples(self, step: int, places: range) -> list[Example]:
         """Examples of an optimiser step (from 0), by their places in it."""
-        number = bisect_right(self._begins, step) - 1
+        number = self.lesson(step)
         lesson = self._lessons[number]
         first = (step - lesson.from_step) * self._per_step
         found = []

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -97,6 +97,16 @@ class PuzzleStream:
         places = range(self.batch_size * self.per_row)
         first = [example for step in range(LOOKED_AT) for example in self._schedule.examples(step, places)]
         return round(sum(count_targets(example, self._targets) for example in first) / LOOKED_AT)
+
+    @property
+    def steps_per_epoch(self) -> float | None:
+        """Optimiser steps in which each question of a file comes once; None for all that is not one file alone."""
+        count = self._schedule.examples_per_epoch
+        return None if count is None else count / (self.batch_size * self.per_row)
+
+    def about(self, step: int) -> Mapping[str, Any]:
+        """In a curriculum `stage`, from 0; otherwise nothing."""
+        return {"stage": self._schedule.lesson(step)} if self._schedule.num_lessons > 1 else {}
 
     def batches(self, step: int) -> Sequence[TokenBatch]:
         """The micro-batches of optimiser step `step` (from 0), for this rank."""

@@ -104,6 +104,11 @@ class SpacingStream:
         """Changes with the zeros, the split, the window, its targets, the batch size or the seed."""
         return self._fingerprint
 
+    @property
+    def steps_per_epoch(self) -> float:
+        """Optimiser steps in which each window comes once."""
+        return self.windows_per_epoch / self.batch_size
+
     def batches(self, step: int) -> Sequence[SpacingBatch]:
         """The micro-batches of optimiser step `step` (from 0)."""
         samples = step * self.batch_size + np.arange(self.batch_size)

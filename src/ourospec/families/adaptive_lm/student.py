@@ -219,7 +219,7 @@ def _recipe_of(path: str | Path) -> AdaptiveRecipe:
 def _continued(teacher: AdaptiveRecipe) -> dict[str, Any]:
     steps = max(1, round(STEPS_SHARE * teacher.train.steps))
     return {
-        "train": teacher.train.model_copy(update={"steps": steps}),
+        "train": teacher.train.model_copy(update={"steps": steps, "epochs": 0.0}),
         "optim": teacher.optim.scaled(LR_SHARE),
     }
 

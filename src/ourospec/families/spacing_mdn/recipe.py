@@ -26,7 +26,7 @@ from ourospec.recipe import Recipe, Tell
 from ourospec.runs import RunDirectory
 from ourospec.train.loop import Job
 from ourospec.train.rng import undisturbed
-from ourospec.train.weights import load_weights
+from ourospec.train.weights import Which, load_weights
 
 PREPARED = 256
 """Training windows from which a model takes the scale of what it reads."""
@@ -48,7 +48,15 @@ class SpacingRecipe(Recipe):
     objective: DensityObjective = DensityObjective()
     """What is minimised beside the likelihood."""
     patience: Annotated[int, Field(ge=0)] = 0
-    """Optimiser steps without a better held-out loss after which the run ends before its time. 0: never."""
+    """train.patience by its older name: either of them."""
+
+    @model_validator(mode="after")
+    def _one_patience(self) -> Self:
+        if self.patience and self.train.patience not in (0, self.patience):
+            raise ValueError(
+                f"patience is {self.patience} and train.patience {self.train.patience}: they are one setting, set one"
+            )
+        return self
 
     @model_validator(mode="after")
     def _window_fits(self) -> Self:
@@ -100,21 +108,22 @@ class SpacingRecipe(Recipe):
             model = self.build_model()
         targets = model.targets_per_row(self.train.window)
         stream = self.open_stream(dataset, targets)
+        train = self.train.settled(stream)
+        patience = self.patience or train.patience
         model.prepare(dataset.train, stream.windows(PREPARED))
         heldout = frozen_targets(dataset.heldout, min(self.context, 256), self.train.eval_tokens)
         return Job(
             model=model,
             objective=self.build_objective(),
             stream=stream,
-            probes=[Probe("eval", self.train.eval_every, _evaluation(heldout, self.context, policy))],
+            probes=[Probe("eval", train.eval_every, _evaluation(heldout, self.context, policy))],
             observers=observers,
             run=run,
-            recipe_json=self.to_json(),
-            train=self.train,
+            recipe_json=self.model_copy(update={"train": train}).to_json(),
+            train=train.model_copy(update={"patience": patience}),
             optim=self.optim,
             seed=self.seed,
             policy=policy,
-            patience=self.patience,
             about={
                 "data": dataset.summary,
                 "unit": "spacing",
@@ -122,9 +131,9 @@ class SpacingRecipe(Recipe):
             },
         )
 
-    def open(self, run: RunDirectory, device: DeviceName = "auto") -> Fitted:
+    def open(self, run: RunDirectory, device: DeviceName = "auto", which: Which = "newest") -> Fitted:
         policy = choose_device(device, self.train.precision)
-        weights, origin = load_weights(run)
+        weights, origin = load_weights(run, which)
         with torch.random.fork_rng(devices=[]):
             model = self.build_model()
         model.load_state_dict(weights)

@@ -85,8 +85,17 @@ def details(history: History) -> list[Fact]:
         Fact("Speed", f"{count(_speed(history))} {things}/s"),
         Fact("Device", f"{start.get('device', UNKNOWN)}, {start.get('precision', UNKNOWN)}"),
         Fact("Begun", moment(history.began)),
+        *best_kept(history),
         *(Fact(name.capitalize(), value) for name, value in wording.corpus(start)),
     ]
+
+
+def best_kept(history: History) -> list[Fact]:
+    """The step whose weights are kept as the best; nothing where none are."""
+    kept = [moment for moment in history.evaluations if moment.data.get("best") is True]
+    if not kept:
+        return []
+    return [Fact("Best weights", f"step {kept[-1].step:,}, loss {decimal(kept[-1].data.get('loss'))}")]
 
 
 def moment(seconds: float) -> str:
