@@ -10,7 +10,8 @@ import pytest
 from ourospec.contracts import Clock
 from ourospec.errors import ConfigError
 from ourospec.serve.generation import generate
-from ourospec.serve.samples import sample_probe
+from ourospec.serve.samples import GREEDY_TOKENS, sample_probe, variety
+from ourospec.serve.sampling import GREEDY
 
 
 def test_each_prompt_is_continued_with_its_own_fixed_seed(model: Any, vocabulary: Any, policy: Any) -> None:
@@ -25,6 +26,12 @@ def test_each_prompt_is_continued_with_its_own_fixed_seed(model: Any, vocabulary
         assert sample["text"] == made.text == "".join(sample["pieces"])
         assert sample["passes"] == pytest.approx([sum(p) / len(p) for p in made.passes])
     json.dumps(data)
+    greedy = [
+        generate(model, vocabulary, prompt, policy=policy, max_new_tokens=GREEDY_TOKENS, sampling=GREEDY)
+        for prompt in prompts
+    ]
+    assert {**data, "samples": 0} == {"samples": 0, **variety([made.tokens for made in greedy])}
+    assert data["greedy_tokens"] == sum(len(made.tokens) for made in greedy) > 12
 
 
 def test_a_model_that_cannot_be_decoded_has_no_samples_and_trains_on(vocabulary: Any, policy: Any) -> None:

@@ -57,7 +57,9 @@ eval        split; loss, perplexity, bits_per_byte, mean_passes, flops_per_token
   of puzzles, too
             exact_match (with its standard error); answers (count); tasks (a list, by difficulty too; see
             measure/answers.py)
-sample      samples (a list of {prompt, text, pieces: [str], passes: [mean over layers, one a piece]})
+sample      samples (a list of {prompt, text, pieces: [str], passes: [mean over layers, one a piece]}); greedy_tokens
+            (count: the likeliest tokens, 32 after each prompt at most), distinct_token_ratio (different ones by all of
+            them), top_token_share (of the most frequent one; both absent where there are none)
 checkpoint  path, bytes, seconds (spent saving)
 warning     message
 end         status (complete, interrupted, diverged, failed), seconds; stopped_early (why a complete run ended before

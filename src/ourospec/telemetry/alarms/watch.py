@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ourospec.telemetry.alarms import depth, economy, learning
+from ourospec.telemetry.alarms import depth, economy, learning, writing
 from ourospec.telemetry.alarms.rule import Finding, Rule, Setting
 from ourospec.telemetry.reading import Reading, as_number
 
@@ -25,6 +25,7 @@ RULES: tuple[type[Rule], ...] = (
     learning.LossSpike,
     learning.LossNotFalling,
     learning.RouterImbalance,
+    writing.Repetition,
     learning.Slow,
 )
 """Those that explain others stand before them."""
