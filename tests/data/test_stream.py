@@ -170,3 +170,8 @@ def test_the_fingerprint_sees_what_decides_the_order_and_nothing_else():
 
 def test_tokens_per_step():
     assert make_stream(world_size=2).tokens_per_step == 8 * 16
+
+
+def test_an_epoch_has_its_windows_in_steps():
+    stream = make_stream(batch_size=4, world_size=2, rank=1)
+    assert stream.steps_per_epoch * 4 == stream.windows_per_epoch > 4

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from ourospec.contracts import Event
-from ourospec.telemetry.scalars import scalars
+from ourospec.telemetry.scalars import LONGEST, curves, scalars, validation
 
 from .steps import audit, plain, policy, start
 
@@ -60,3 +60,40 @@ def test_what_is_no_number_has_no_curve() -> None:
 def test_a_plain_model_has_no_curve_of_depth() -> None:
     assert all(name.startswith("train/") for name in scalars(plain(10)))
     assert scalars(start()) == {}
+
+
+def test_fields_that_hold_several_numbers_have_a_curve_for_each() -> None:
+    odd = {"sizes": [1.0, 2.0], "shares": {"a": 0.25, "b": [0.5, None, "x"]}, "many": [0.0] * (LONGEST + 1)}
+    found = scalars(plain(10, **odd))
+    assert {name: found[name] for name in found.keys() - scalars(plain(10)).keys()} == {
+        "train/sizes_1": 1.0,
+        "train/sizes_2": 2.0,
+        "train/shares/a": 0.25,
+        "train/shares/b_1": 0.5,
+    }
+    assert scalars(plain(11, **odd)).keys() == scalars(plain(11)).keys(), "now and then only"
+
+
+def test_an_evaluation_has_the_names_by_which_runs_are_compared() -> None:
+    puzzles = {
+        "split": "heldout",
+        "loss": 0.5,
+        "perplexity": 1.65,
+        "exact_match": 0.75,
+        "tasks": [
+            {"task": "pointer", "exact_match": 0.5, "bins": []},
+            {"task": "plain a/b", "exact_match": 1.0, "bins": []},
+            {"task": "broken", "exact_match": None},
+        ],
+    }
+    event = Event("eval", 5, puzzles)
+    assert validation(event) == {
+        "val/loss": 0.5,
+        "val/ppl": 1.65,
+        "val/exact_match": 0.75,
+        "val/pointer/exact_match": 0.5,
+        "val/plain a_b/exact_match": 1.0,
+    }
+    assert curves(event) == {**scalars(event), **validation(event)}
+    assert validation(Event("eval", 5, {"loss": math.nan})) == {}
+    assert validation(plain(5)) == {} and curves(plain(5)) == scalars(plain(5))

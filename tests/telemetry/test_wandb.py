@@ -21,13 +21,16 @@ CODE = """
 import sys
 from pathlib import Path
 from tests.telemetry.steps import policy, start
+from ourospec.contracts import Event
 from ourospec.runs import RunDirectory
 from ourospec.telemetry.wandb import WandbObserver
 resumed = int(sys.argv[2])
 observer = WandbObserver(RunDirectory(Path(sys.argv[1])))
 observer.on_event(start(resumed or None))
 for step in range(resumed + 1, resumed + 4):
-    observer.on_event(policy(step))
+    observer.on_event(policy(step, sizes=[1.0, 2.0]))
+task = {"task": "pointer", "exact_match": 0.5, "bins": []}
+observer.on_event(Event("eval", resumed + 3, {"loss": 1.0, "exact_match": 0.5, "tasks": [task]}))
 observer.close()
 """
 
@@ -73,6 +76,8 @@ def test_offline_it_is_silent_and_goes_on_under_its_id(run: RunDirectory) -> Non
     assert kept and all(name.endswith(identity) for name in kept)
     logged = b"".join(path.read_bytes() for path in run.wandb.glob("offline-run-*/*.wandb"))
     assert b"train/price" in logged and b"family" in logged
+    for name in (b"val/loss", b"val/exact_match", b"val/pointer/exact_match"):
+        assert name in logged
     machine = socket.gethostname().encode()
     assert not re.search(rb"(?<!\w)" + re.escape(machine) + rb"(?!\w)", logged), "the machine is not named"
 

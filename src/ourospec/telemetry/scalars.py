@@ -2,11 +2,13 @@
 
 step    train/<field>; depth/ran_<k> and depth/survival_<k> with k passes from 1, of all layers together;
         every `LAYERS_EVERY` steps depth/layer_<i>/<field>, i from 0, and of a field with one number a pass
-        depth/layer_<i>/<field>_<k>
-eval    eval/<field>; eval/layer_<i>/passes
+        depth/layer_<i>/<field>_<k>; as seldom, of any other field that holds several numbers, train/<field>_<k>, k from
+        1, or train/<field>/<key>
+eval    eval/<field>; eval/layer_<i>/passes; and by the names under which runs of all kinds are compared val/loss,
+        val/ppl, of puzzles val/exact_match and val/<task>/exact_match
 
 Fields are those of telemetry/events.py, those of layers without their `layer_`. Truth is 0 or 1. What is missing,
-not finite, a word, or a list of unknown meaning has no curve.
+not finite, a word, or a list of over `LONGEST` has no curve.
 """
 
 from __future__ import annotations
@@ -16,12 +18,32 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ourospec.contracts import Event
+from ourospec.telemetry.reading import as_number
 
 LAYERS_EVERY = 10
 """Optimiser steps; layers have many numbers, which would make up nearly all of a file."""
 PER_PASS = {"depth_histogram": "ran", "survival": "survival"}
 PER_LAYER = {"passes_by_layer": "passes"}
 LAYER = "layer_"
+LONGEST = 64
+"""Numbers of a field of which each has a curve."""
+VALIDATION = {"loss": "loss", "perplexity": "ppl", "exact_match": "exact_match"}
+
+
+def curves(event: Event) -> dict[str, float]:
+    """What a tool that plots is sent: all of it."""
+    return {**scalars(event), **validation(event)}
+
+
+def validation(event: Event) -> dict[str, float]:
+    """The figures of an evaluation that every kind of run has, as val/...; empty for other events."""
+    if event.kind != "eval":
+        return {}
+    found = {f"val/{name}": event.data.get(field) for field, name in VALIDATION.items()}
+    for task in event.data.get("tasks") or ():
+        # A task's name may hold what parts the names of curves.
+        found[f"val/{str(task['task']).replace('/', '_')}/exact_match"] = task.get("exact_match")
+    return {name: float(value) for name, value in found.items() if as_number(value) is not None}
 
 
 def scalars(event: Event) -> dict[str, float]:
@@ -39,10 +61,26 @@ def _step(event: Event) -> Iterator[tuple[str, float]]:
             yield f"train/{field}", float(value)
         elif field in PER_PASS:
             yield from _numbered(f"depth/{PER_PASS[field]}", value)
-        elif event.step % LAYERS_EVERY == 0 and field in PER_LAYER:
+        elif event.step % LAYERS_EVERY:
+            continue
+        elif field in PER_LAYER:
             yield from _layers("depth", PER_LAYER[field], value)
-        elif event.step % LAYERS_EVERY == 0 and field.startswith(LAYER):
+        elif field.startswith(LAYER):
             yield from _layers("depth", field.removeprefix(LAYER), value)
+        else:
+            yield from _several(f"train/{field}", value)
+
+
+def _several(name: str, value: Any) -> Iterator[tuple[str, float]]:
+    """Numbers inside lists and mappings, however deep."""
+    if isinstance(value, int | float):
+        yield name, float(value)
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _several(f"{name}/{key}", inner)
+    elif isinstance(value, list | tuple) and len(value) <= LONGEST:
+        for number, inner in enumerate(value, start=1):
+            yield from _several(f"{name}_{number}", inner)
 
 
 def _evaluation(data: Mapping[str, Any]) -> Iterator[tuple[str, float]]:

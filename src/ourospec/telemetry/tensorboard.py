@@ -11,7 +11,7 @@ from ourospec.contracts import Event
 from ourospec.errors import ResourceError
 from ourospec.runs import RunDirectory
 from ourospec.telemetry.background import Background
-from ourospec.telemetry.scalars import LAYERS_EVERY, scalars
+from ourospec.telemetry.scalars import LAYERS_EVERY, curves
 
 FLUSH_SECONDS = 5.0
 
@@ -81,7 +81,7 @@ class TensorBoardObserver:
 
     def _summarise(self, event: Event) -> Any:
         summary = self._summary.Summary
-        values = [summary.Value(tag=name, simple_value=value) for name, value in scalars(event).items()]
+        values = [summary.Value(tag=name, simple_value=value) for name, value in curves(event).items()]
         shares = event.data.get("depth_histogram")
         if event.kind == "step" and shares and event.step % LAYERS_EVERY == 0:
             values.append(summary.Value(tag="depth/passes", histo=self._histogram(shares)))

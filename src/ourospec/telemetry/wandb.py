@@ -13,7 +13,7 @@ from ourospec.errors import ConfigError, ResourceError
 from ourospec.runs import RunDirectory
 from ourospec.telemetry.background import Background
 from ourospec.telemetry.files import write_whole
-from ourospec.telemetry.scalars import scalars
+from ourospec.telemetry.scalars import curves
 
 PROJECT = "ourospec"
 Mode = Literal["offline", "online"]
@@ -93,7 +93,7 @@ class WandbObserver:
     def _log(self, events: Sequence[Event]) -> None:
         for event in events:
             # Steps that come again after a kill are the same to the last bit, so the service may well drop them.
-            self._run.log(scalars(event), step=event.step)
+            self._run.log(curves(event), step=event.step)
 
     def _identity(self) -> str:
         """The id of this run, made at its first start."""

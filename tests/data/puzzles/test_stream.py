@@ -11,6 +11,7 @@ from ourospec.data.puzzles.arithmetic import AdditionTask
 from ourospec.data.puzzles.config import CurriculumSource, MixtureSource, Part, PuzzleSource, Stage
 from ourospec.data.puzzles.dataset import open_puzzles
 from ourospec.data.puzzles.lookup import CopyTask, NeedleTask, PointerTask, RecallTask
+from ourospec.data.puzzles.question_files import QuestionsTask
 from ourospec.data.text import TextData, open_text
 from ourospec.data.tokenizers import BpeConfig, ByteTokenizerConfig
 from ourospec.errors import ConfigError
@@ -152,3 +153,26 @@ def test_a_source_survives_its_json():
     assert TextData.model_validate_json(data.model_dump_json()) == data and data.asks and not TextData().asks
     names = [task["task"] for task in open_text(data).summary["tasks"]]
     assert names == ["copy", "needle", "pointer"]
+
+
+def test_a_curriculum_says_which_stage_a_step_is_of_and_others_say_nothing():
+    staged = stream(CURRICULUM)
+    begins = [stage.from_step for stage in CURRICULUM.stages]
+    assert [staged.about(step) for step in range(25)] == [
+        {"stage": sum(begin <= step for begin in begins) - 1} for step in range(25)
+    ]
+    mixture = MixtureSource(parts=(Part(task=POINTER), Part(task=COPY)))
+    assert stream().about(3) == stream(mixture).about(3) == {}
+
+
+def test_only_a_file_of_questions_alone_has_epochs(tmp_path):
+    path = tmp_path / "asked.jsonl"
+    path.write_text("".join(f'{{"question": "{n}?", "answer": "{n}"}}\n' for n in range(40)))
+    asked = QuestionsTask(path=str(path))
+    made = stream(PuzzleSource(task=asked, per_row=1))
+    assert made.steps_per_epoch == 36 / 8, "four of the forty are held out"
+    rows = [str(row) for step in range(9) for row in rows_of(made, step)]
+    assert all(Counter(rows)[row] == 2 for row in rows) and len(set(rows)) == 36, "two epochs in nine steps"
+    assert stream(PuzzleSource(task=asked, per_row=3)).steps_per_epoch == 36 / 24
+    mixture = MixtureSource(parts=(Part(task=asked), Part(task=POINTER)))
+    assert stream(mixture).steps_per_epoch is None and stream().steps_per_epoch is None
