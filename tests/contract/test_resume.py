@@ -17,10 +17,11 @@ from ourospec.data.text import TextData
 from ourospec.data.tokenizers import BpeConfig, ByteTokenizerConfig
 from ourospec.errors import DataError, Interrupted
 from ourospec.optim.config import GrokfastConfig, MuonConfig, QKClipConfig
-from ourospec.recipe import TextRecipe
+from ourospec.recipe import TextRecipe, read_recipe
 from ourospec.runs import RunDirectory
 from ourospec.train.checkpoint import list_checkpoints
 from ourospec.train.loop import fit
+from ourospec.train.weights import load_weights
 
 spec = importlib.util.spec_from_file_location("miniature", Path(__file__).parent / "miniature.py")
 miniature = importlib.util.module_from_spec(spec)
@@ -144,6 +145,30 @@ def test_muon_grokfast_and_qk_clip_stop_and_go_on_likewise(small, tmp_path, name
     for event in steps:
         assert event["muon_lr"] == pytest.approx(event["lr"] * 0.02 / recipe.optim.lr)
         assert event["max_logit"] > 0.05 and event["clipped_heads"] > 0
+
+
+@pytest.mark.parametrize("name", SMOKES)
+def test_epochs_and_best_weights_stop_and_go_on_likewise(small, tmp_path, name):
+    recipe = small(name, average=0.9)
+    changes = {"epochs": 0.1, "steps": 999, "eval_every": 2, "keep_best": True, "patience": 100}
+    recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update=changes)})
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    end = api.train(recipe, whole).step
+    assert 3 < end < 100
+    with pytest.raises(Interrupted, match=f"after step 3 of {end}"):
+        api.train(recipe, stopped, observers=[Acting(3, (stopped / ".pause").touch)])
+    assert api.train(recipe, stopped).status == "complete"
+    assert api.train(recipe, stopped).status == "already complete"
+    assert read_recipe(stopped / "recipe.json").train.steps == end
+    for which in ("newest", "best"):
+        (one, came), (other, from_) = (load_weights(RunDirectory(run), which) for run in (whole, stopped))
+        assert_equal(one, other)
+        assert came.step == from_.step and came.averaged
+    assert api.load(whole, which="best").origin.step == came.step
+    losses = {
+        event["step"]: event["loss"] for event in RunDirectory(whole).read_events() if event["kind"] == "eval"
+    }
+    assert came.step == min(losses, key=lambda step: losses[step])
 
 
 @pytest.mark.parametrize("name", SMOKES)

@@ -17,7 +17,12 @@ from ourospec.telemetry.console import in_a_line
 from .steps import plain, start
 
 TOTAL, EVERY = 2000, 200
-CIRCLES = ["self.assertEqual(self.assertEqual", "import os\nimport sys\nimport os\n", "the other the other of", "# ---"]
+CIRCLES = [
+    "self.assertEqual(self.assertEqual",
+    "import os\nimport sys\nimport os\n",
+    "the other the other of",
+    "# ---",
+]
 
 
 def of(texts: Sequence[str]) -> dict[str, Any]:
@@ -30,7 +35,7 @@ HEALTHY = of(CIRCLES)
 
 def told(rounds: dict[int, dict[str, Any]], total: int = TOTAL) -> list[Finding]:
     """What is found in a run whose samples are these by step, and healthy elsewhere."""
-    watch, found = Watch({"optim": {"lr": 2e-3}}), []
+    watch = Watch({"optim": {"lr": 2e-3}})
     opening = start()
     events = [opening._replace(data={**opening.data, "total_steps": total})]
     for step in range(EVERY, total + 1, EVERY):
@@ -39,7 +44,7 @@ def told(rounds: dict[int, dict[str, Any]], total: int = TOTAL) -> list[Finding]
 
 
 def always(data: dict[str, Any], since: int = 0) -> dict[int, dict[str, Any]]:
-    return {step: data for step in range(max(since, EVERY), TOTAL + 1, EVERY)}
+    return dict.fromkeys(range(max(since, EVERY), TOTAL + 1, EVERY), data)
 
 
 def test_a_model_that_writes_colons_is_told_once_with_cause_and_command() -> None:
@@ -61,27 +66,38 @@ def test_a_circle_of_two_tokens_that_is_the_same_everywhere_is_found() -> None:
         CIRCLES,
         ["-" * 32, *CIRCLES[:3]],
         [" " * 20 + "return x\n   ", *CIRCLES[:3]],
+        [" the" * 8] * 4,
         ["DDRR", "DRDR", "RRDD", "DDDR"],
         ["DRUL" * 8] * 4,
         ["1234341223414123"] * 4,
         ["7"] * 4,
         [],
     ],
-    ids=["circles", "a line", "indented", "short ways", "long ways", "sudoku", "one answer", "nothing"],
+    ids=[
+        "circles",
+        "a line",
+        "indented",
+        "the the",
+        "short ways",
+        "long ways",
+        "sudoku",
+        "one answer",
+        "nothing",
+    ],
 )
 def test_circles_lines_and_answers_raise_nothing(texts: list[str]) -> None:
     assert told(always(of(texts))) == []
 
 
 def test_the_beginning_and_a_single_round_raise_nothing() -> None:
-    assert told({step: COLLAPSED for step in (200, 400, 600)}) == []
+    assert told(dict.fromkeys((200, 400, 600), COLLAPSED)) == []
     assert told({1000: COLLAPSED, 1400: COLLAPSED}) == []
-    short = {step: COLLAPSED for step in (200, 400)}
+    short = dict.fromkeys((200, 400), COLLAPSED)
     assert told(short, total=400) == [], "runs so short are beginnings altogether"
 
 
 def test_it_is_told_again_when_it_comes_again() -> None:
-    again = {step: COLLAPSED for step in (800, 1000, 1200, 1800, 2000)}
+    again = dict.fromkeys((800, 1000, 1200, 1800, 2000), COLLAPSED)
     assert [finding.since for finding in told(again)] == [800, 1800]
 
 

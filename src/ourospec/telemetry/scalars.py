@@ -43,7 +43,8 @@ def validation(event: Event) -> dict[str, float]:
     for task in event.data.get("tasks") or ():
         # A task's name may hold what parts the names of curves.
         found[f"val/{str(task['task']).replace('/', '_')}/exact_match"] = task.get("exact_match")
-    return {name: float(value) for name, value in found.items() if as_number(value) is not None}
+    numbers = {name: as_number(value) for name, value in found.items()}
+    return {name: number for name, number in numbers.items() if number is not None}
 
 
 def scalars(event: Event) -> dict[str, float]:

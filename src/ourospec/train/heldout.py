@@ -46,5 +46,6 @@ class HeldOut:
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> HeldOut:
         """The inverse of `to_record`; checkpoints of before have one mark, or none."""
-        best = record.get("best") or (math.inf, 0)
-        return cls(*best, *(record.get("counted") or best))
+        best_loss, best_step = record.get("best") or (math.inf, 0)
+        counted_loss, counted_step = record.get("counted") or (best_loss, best_step)
+        return cls(best_loss, best_step, counted_loss, counted_step)

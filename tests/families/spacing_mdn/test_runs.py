@@ -1,5 +1,6 @@
 """Runs of spacing_mdn: bit-exact after a stop, ended by patience, opened again, and refused where they must be."""
 
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -102,6 +103,36 @@ def test_patience_ends_a_run_before_its_time_and_for_good(tmp_path):
     assert finish.step - best >= 4 and finish.step - best < 4 + 2
     assert api.train(recipe, tmp_path / "run").status == "already complete"
     assert api.open_fitted(tmp_path / "run").origin.step == finish.step
+
+
+def test_patience_has_one_meaning_under_either_name(tmp_path):
+    """The recipes' own name came first, and stands in their run directories."""
+    ends = {}
+    for name in ("own", "shared"):
+        recipe = small("spacing_mdn/smoke", **({"patience": 4} if name == "own" else {}))
+        changes = {"steps": 100, "eval_every": 2, **({"patience": 4} if name == "shared" else {})}
+        optim = recipe.optim.model_copy(update={"lr": 1e-12, "warmup_fraction": 0.0})
+        train = recipe.train.model_copy(update=changes)
+        recipe = recipe.model_copy(update={"train": train, "optim": optim})
+        ends[name] = api.train(recipe, tmp_path / name).step
+        written = json.loads((tmp_path / name / "recipe.json").read_text())
+        assert (written["patience"], written["train"].get("patience")) == (
+            (4, None) if name == "own" else (0, 4)
+        )
+    assert ends["own"] == ends["shared"] < 100
+    with pytest.raises(ValidationError, match="they are one setting"):
+        own = small("spacing_mdn/smoke", patience=4)
+        type(own).model_validate({**dict(own), "train": own.train.model_copy(update={"patience": 5})})
+
+
+def test_epochs_and_best_weights_of_spacings(tmp_path):
+    recipe = small("spacing_mdn/smoke")
+    changes = {"epochs": 0.5, "eval_every": 2, "keep_best": True}
+    recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update=changes)})
+    finish = api.train(recipe, tmp_path / "run")
+    events = list(RunDirectory(tmp_path / "run").read_events())
+    assert finish.step == json.loads((tmp_path / "run" / "recipe.json").read_text())["train"]["steps"]
+    assert api.open_fitted(tmp_path / "run", which="best").origin.step == events[-1]["best_step"]
 
 
 def test_evaluation_is_the_score_of_the_frozen_targets(tmp_path):
