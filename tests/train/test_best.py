@@ -136,6 +136,25 @@ def test_kills_at_every_boundary(killable: Any, untouched: Path, tmp_path: Path)
     assert kill_everywhere(killable, untouched, tmp_path, 1, stride=1) >= 50
 
 
+def test_weights_of_steps_that_are_yet_to_come_again_are_forgotten(
+    killable: Any, untouched: Path, tmp_path: Path
+) -> None:
+    """Killed behind an evaluation, resumed before it, stopped before it: its weights are not told of any more."""
+    # A checkpoint is taken before its own step is evaluated.
+    between = [step for step in evaluations(untouched)[1] if step % JOB["save_every"] > 1]
+    assert between
+    for best in between:
+        path, saved = tmp_path / str(best), best // JOB["save_every"] * JOB["save_every"]
+        assert killable(path, **JOB, keep_best=True, die_at_step=best)["killed"]
+        assert kept(path)[0] == best
+        with pytest.raises(Interrupted):
+            fit(best_job(path, stream=during(saved, interrupt(signal.SIGINT))))
+        assert best not in evaluations(path)[1]
+        sound(path)
+        fit(best_job(path))
+        assert end_of(path) == end_of(untouched) and kept(path) == kept(untouched)
+
+
 def test_a_damaged_newest_checkpoint_still_finds_the_best_that_it_knew(
     untouched: Path, tmp_path: Path
 ) -> None:
