@@ -32,12 +32,14 @@ from recursion_rows import OPTIMISERS, TEXT_TABLES, Row, optimiser_row, rows_of,
 
 from ourospec import api
 from ourospec.contracts import Effort
-from ourospec.data.text import TextData
+from ourospec.data.text import TextData, open_text
 from ourospec.loaded_model import LoadedModel
+from ourospec.measure.answers import score_answers
 from ourospec.recipe import TextRecipe
 from ourospec.runs import RunDirectory
 
 ROUNDS = 3
+BATCH_ROWS = 64
 
 
 class Bench:
@@ -119,11 +121,12 @@ def halting(bench: Bench) -> list[Figure]:
 
 
 def _time(model: LoadedModel, asked: TextData | None, effort: Effort | None) -> float:
-    """Least of some rounds, scoring and nothing else, in seconds."""
+    """Least of some rounds of scoring puzzles that are made already, in seconds."""
+    puzzles = list(open_text(asked or model.recipe.data).heldout.documents())
     found = []
     for _ in range(ROUNDS):
         began = time.perf_counter()
-        model.evaluate(asked, effort=effort)
+        score_answers(model.model, puzzles, model.tokenizer.end_id, model.policy, BATCH_ROWS, effort)
         found.append(time.perf_counter() - began)
     return min(found)
 

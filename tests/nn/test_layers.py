@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ourospec.nn.attention import Attention, AttentionConfig
-from ourospec.nn.cross_entropy import linear_cross_entropy, token_nll
+from ourospec.nn.cross_entropy import linear_cross_entropy, linear_cross_entropy_by_row, token_nll
 from ourospec.nn.init import initialise
 from ourospec.nn.matmul_attention import matmul_attention
 from ourospec.nn.mlp import GELU, SwiGLU
@@ -192,8 +192,14 @@ def test_cross_entropy(rows, vocabulary, seed):
         patch.setattr("ourospec.nn.cross_entropy.CHUNK_ELEMENTS", 7 * vocabulary)
         fast = linear_cross_entropy(states, weight, targets)
         each = token_nll(states, weight, targets)
+        total, by_row, right = linear_cross_entropy_by_row(states, weight, targets)
     assert_same(fast, reference.cross_entropy(states, weight, targets), [states, weight])
     torch.testing.assert_close(each.sum(), fast.detach(), **CLOSE)
+    torch.testing.assert_close(by_row, each, **CLOSE)
+    likeliest = (states @ weight.T).argmax(1)
+    assert torch.equal(right, (likeliest == targets) & (targets >= 0))
+    assert not by_row.requires_grad
+    assert_same(total, reference.cross_entropy(states, weight, targets), [states, weight])
 
 
 def test_no_pass_of_the_head_holds_all_logits():

@@ -28,6 +28,8 @@ spec.loader.exec_module(reference)
 TASKS = (
     PointerTask(),
     PointerTask(nodes=10, least_hops=3, most_hops=9),
+    PointerTask(questions=6),
+    PointerTask(nodes=3, most_hops=2, questions=20),
     RecallTask(),
     RecallTask(pairs=26, length=300),
     NeedleTask(value_length=3),
@@ -93,6 +95,28 @@ def test_pointers_lead_where_they_are_said_to():
         assert (example.answers[0].difficulty, example.answers[0].bin) == (hops, f"hops {hops}")
         ends.add((hops, answer))
     assert {hops for hops, _ in ends} == set(range(1, 7)) and {end for _, end in ends} == set("abcdefgh")
+
+
+def test_several_questions_about_one_list_are_different_and_each_has_its_way():
+    short = 0
+    for example in examples(PointerTask(questions=8), 100):
+        words = example.text.decode().split(" ")
+        target, asked = {pair[0]: pair[1] for pair in words[:6]}, words[6:]
+        assert len(set(asked)) == len(asked) == len(example.answers) <= 8
+        short += len(asked) < 8
+        for question, answer in zip(asked, example.answers, strict=True):
+            here, hops = question[0], int(question[1])
+            way = [here]
+            for _ in range(hops):
+                way.append(target[way[-1]])
+            assert question[2:] == f"={way[-1]}" and len(set(way)) == hops + 1
+            assert example.text[answer.start : answer.end].decode() == way[-1]
+            assert (answer.difficulty, answer.bin) == (hops, f"hops {hops}")
+    assert short < 100, "most lists have eight questions"
+    # With one question a text, its key and its description are what they were before there could be more.
+    assert "questions" not in PointerTask().model_dump_json() and PointerTask.model_validate_json(
+        PointerTask(questions=3).model_dump_json()
+    ) == PointerTask(questions=3)
 
 
 @pytest.mark.parametrize(("pairs", "length"), [(1, 5), (8, 64), (8, 33), (26, 400)])

@@ -184,6 +184,27 @@ class RecursiveLM(nn.Module):
         finally:
             self.memory_use = before
 
+    @torch.no_grad()
+    def probe_gain(
+        self,
+        tokens: Int[Tensor, "B T"],
+        documents: Int[Tensor, "B T"] | None,
+        targets: Int[Tensor, "B T"],
+        layer: int,
+        passes: int,
+        effort: Effort | None = None,
+    ) -> tuple[Float[Tensor, "B T"], Float[Tensor, "B T"], Float[Tensor, "B T"]]:
+        """What one more step is worth to each token, and what the halting head says of that; see measure.gates.
+
+        Returns:
+            The fall of −ln p(target) in nats, 0 where there is no target; the logit of going on after `passes` steps;
+            and −ln p(target) after these.
+        """
+        del layer, effort  # there is one recursion, and nothing else that could decide
+        short, long = (self(tokens, documents, effort=Effort(forced_passes=k)) for k in (passes, passes + 1))
+        before, after = (self.head.judge(output.states, targets)[0] for output in (short, long))
+        return before - after, -long.trace.halts[passes - 1], before
+
     def logits(self, states: Float[Tensor, "*rows D"]) -> Float[Tensor, "*rows V"]:
         """In at least float32."""
         return self.head.logits(states)
