@@ -12,6 +12,7 @@ from ourospec.data.puzzles.maze import MazeTask
 from ourospec.data.puzzles.sudoku import SudokuTask
 from ourospec.data.text import TextData
 from ourospec.data.tokenizers import BpeConfig, ByteTokenizerConfig
+from ourospec.device import Precision
 from ourospec.families.recursive_lm.halting import HaltingConfig
 from ourospec.families.recursive_lm.model import RecursiveConfig
 from ourospec.families.recursive_lm.networks import OneNetworkConfig, TwoNetworksConfig
@@ -208,7 +209,12 @@ def tiny_speed() -> RecursiveRecipe:
 
 
 def _puzzle(
-    name: str, task: TaskConfig, model: RecursiveConfig, objective: RecursiveObjectiveConfig, steps: int
+    name: str,
+    task: TaskConfig,
+    model: RecursiveConfig,
+    objective: RecursiveObjectiveConfig,
+    steps: int,
+    precision: Precision = "auto",
 ) -> RecursiveRecipe:
     """A small model of one task, a puzzle a row, on Muon."""
     return RecursiveRecipe(
@@ -223,6 +229,7 @@ def _puzzle(
             eval_tokens=20_000,
             sample_every=500,
             save_every=250,
+            precision=precision,
         ),
         optim=OptimConfig(lr=3e-3, warmup_fraction=0.05, muon=MuonConfig(lr=0.02)),
         model=model,
@@ -244,7 +251,8 @@ def pointer() -> RecursiveRecipe:
         max_length=task.longest + 1,
     )
     objective = RecursiveObjectiveConfig(step_power=2.0, halting=HaltingConfig(starts=0.6))
-    return _puzzle("pointer", task, model, objective, steps=1_600)
+    # In bfloat16 one of two seeds never found its way, and at this size it is no faster.
+    return _puzzle("pointer", task, model, objective, steps=1_200, precision="float32")
 
 
 def mqar() -> RecursiveRecipe:
@@ -262,7 +270,7 @@ def mqar() -> RecursiveRecipe:
         ),
         max_length=task.longest + 1,
     )
-    return _puzzle("mqar", task, model, RecursiveObjectiveConfig(), steps=1_000)
+    return _puzzle("mqar", task, model, RecursiveObjectiveConfig(), steps=800, precision="float32")
 
 
 def sudoku_6x6() -> RecursiveRecipe:
