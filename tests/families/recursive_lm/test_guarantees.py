@@ -251,6 +251,28 @@ def test_guarantee_5_who_halts_keeps_what_the_full_computation_gave(
     assert torch.equal(packed.passes, masked.passes)
 
 
+@forms
+@memories
+@pytest.mark.parametrize("seed", [0, 1])
+def test_guarantee_5_gradients_are_those_of_the_full_computation(networks, memory, seed):
+    """In the steps of practice, in which tokens halt while the model is trained."""
+    found = {}
+    for how in ("masked", "compacted"):
+        model = make(networks, memory).train()
+        with execute(model, how):
+            step = objective_of(model, halting=HaltingConfig(starts=0.0, practice=0.9))(
+                model, batch(3, 20, seed), None, Clock(8, 10)
+            )
+        assert "halting_loss" not in step.metrics
+        step.loss_sum.backward()
+        found[how] = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}, step.metrics
+    (masked, told), (packed, also) = found["masked"], found["compacted"]
+    assert float(told["mean_passes"].total) == float(also["mean_passes"].total) < STEPS * 60
+    assert masked.keys() == packed.keys()
+    for name, gradient in masked.items():
+        torch.testing.assert_close(packed[name], gradient, rtol=1e-9, atol=1e-11, msg=name)
+
+
 def test_guarantee_5_those_who_halted_are_not_computed():
     """Rows through the recurring block, counted: as many as steps were run, and no more."""
     model, tokens = make("looped", "none"), text(4, 20, 1)
