@@ -33,8 +33,10 @@ from ourospec.measure.calibration_record import (
 )
 from ourospec.measure.gates import SAMPLE_TOKENS as GATE_TOKENS
 from ourospec.measure.gates import gate_quality, lay_out_bench
-from ourospec.measure.likelihood import Likelihood, choose_documents, score_documents
-from ourospec.measure.sample import sample_documents
+from ourospec.measure.likelihood import Likelihood, Score, choose_documents, score_documents
+from ourospec.measure.sample import Excerpt, sample_documents
+from ourospec.measure.thinking import SAMPLE_TOKENS as THINKING_TOKENS
+from ourospec.measure.thinking import lay_out_thinking, thinking_quality
 from ourospec.nn.cost import FlopTable
 from ourospec.nn.next_token import NextToken
 from ourospec.recipe import TextRecipe
@@ -52,19 +54,6 @@ from ourospec.serve.text import Piece
 from ourospec.train.weights import WeightsOrigin
 
 
-class Score(NamedTuple):
-    """How well a model foretells a text."""
-
-    nats: float
-    """−ln p of the whole text and its end."""
-    tokens: int
-    """Targets, the end included."""
-    bits_per_byte: float
-    """nats / ln 2 / bytes of the text."""
-    mean_passes: float
-    """Executed passes per token and layer."""
-
-
 class Trace(NamedTuple):
     """What the model computed for each position of a text."""
 
@@ -72,11 +61,6 @@ class Trace(NamedTuple):
     """Of the token after each position, float32 on the CPU."""
     passes: Int[Tensor, "L T"]
     """Executed passes."""
-
-
-class _Document(NamedTuple):
-    tokens: np.ndarray
-    num_bytes: int
 
 
 @dataclass(frozen=True)
@@ -131,11 +115,8 @@ class LoadedModel:
     ) -> Score:
         """Score one text as one document; see `effort_for` for a budget."""
         tokens = np.asarray(self.tokenizer.encode(text), dtype=np.int64)
-        documents = [_Document(tokens, len(text.encode("utf-8")))]
-        found = self._score(documents, self._effort(effort, budget))
-        nats, count, size = float(found.nats.sum()), int(found.tokens.sum()), int(found.bytes.sum())
-        bits = nats / np.log(2) / size if size else float("nan")
-        return Score(nats, count, float(bits), float(found.passes.sum(0).mean() / count))
+        documents = [Excerpt(tokens, len(text.encode("utf-8")))]
+        return self._score(documents, self._effort(effort, budget)).score()
 
     def generate(
         self,
@@ -295,19 +276,44 @@ class LoadedModel:
             DataError: the run's own text has changed since the training, or `data` cannot be read.
         """
         chosen = self._effort(effort, budget)
-        documents: Iterable[Any]
-        if data is None:
-            documents = self._text(tell).heldout.documents()
-        elif isinstance(data.source, TextSource):
-            documents = encode_documents(data.source, self.tokenizer, data.on_undecodable)
-        else:
-            documents = open_text(data).heldout.documents()
+        documents = self._documents(data, tell)
         if most_tokens is not None:
             documents = choose_documents(documents, most_tokens)
         if not (data or self.recipe.data).asks:
             return self._score(_told(documents, tell), chosen).summary()
         rows, end_id = self._batches[1], self.tokenizer.end_id
         return score_answers(self.model, _told(documents, tell), end_id, self.policy, rows, chosen).summary()
+
+    def thinking(
+        self,
+        data: TextData | None = None,
+        *,
+        most_tokens: int = THINKING_TOKENS,
+        effort: Effort | None = None,
+        budget: float | Budget | None = None,
+        tell: Callable[[str], None] | None = None,
+    ) -> Mapping[str, Any]:
+        """What passes, halting and memory are worth, on a sample of what `evaluate` reads; see
+        measure.thinking.thinking_quality. Empty for a model of one pass."""
+        chosen, asks = self._effort(effort, budget), (data or self.recipe.data).asks
+        if data is None and not asks:
+            text = self._text(tell)
+            documents = sample_documents(text.heldout, text.byte_lengths, most_tokens)
+        else:
+            documents = choose_documents(self._documents(data, tell), most_tokens)
+        (window, rows), end = self._batches, self.tokenizer.end_id
+        bench = lay_out_thinking(
+            self.model, documents, end, window, self.policy, rows, chosen, asks=asks, tell=tell
+        )
+        return thinking_quality(bench)
+
+    def _documents(self, data: TextData | None, tell: Callable[[str], None] | None) -> Iterable[Any]:
+        """What is scored: see `evaluate`."""
+        if data is None:
+            return self._text(tell).heldout.documents()
+        if isinstance(data.source, TextSource):
+            return encode_documents(data.source, self.tokenizer, data.on_undecodable)
+        return open_text(data).heldout.documents()
 
     def calibrate(
         self,

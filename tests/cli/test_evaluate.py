@@ -71,7 +71,7 @@ def test_evaluate_shows_on_a_terminal_how_far_it_is(trained, tmp_path, monkeypat
     monkeypatch.setenv("TERM", "xterm-256color")
     told = []
     monkeypatch.setattr("rich.status.Status.update", lambda self, what: told.append(str(what)))
-    command = ["evaluate", trained.run, "--data", str(tmp_path)]
+    command = ["evaluate", trained.run, "--data", str(tmp_path), "--thinking-tokens", "0"]
     for options, shown in (([], True), (["--json"], False)):
         stream = Terminal()
         monkeypatch.setattr(sys, "stderr", stream)
@@ -99,3 +99,27 @@ def test_evaluate_obeys_its_effort(trained, ouro):
     assert one["mean_passes"] == 1
     assert most["mean_passes"] == 3
     assert one["flops_per_token"] < most["flops_per_token"]
+
+
+def test_evaluate_tells_what_thinking_buys(trained, ouro):
+    code, out, _ = ouro("evaluate", trained.run)
+    assert code == 0
+    data = json.loads(ouro("evaluate", trained.run, "--json")[1])["thinking"]
+    assert [line["passes"] for line in data["each_pass"]] == [1, 2, 3]
+    for line in data["each_pass"]:
+        name = "1 pass " if line["passes"] == 1 else f"{line['passes']} passes"
+        assert re.search(
+            rf"^{name} +{line['passes']}.00 +{line['loss']:.4f} ± {line['loss_se']:.4f}", out, re.M
+        )
+    # A plain text has no answers, and this family neither a memory nor a halting head of its tokens.
+    assert data.keys() == {"documents", "tokens", "as_used", "each_pass"}
+    assert "How it decides" not in out and "exact match" not in out
+
+
+def test_the_sample_of_thinking_is_as_large_as_it_is_asked_to_be(trained, ouro):
+    small = json.loads(ouro("evaluate", trained.run, "--thinking-tokens", "300", "--json")[1])
+    assert 100 < small["thinking"]["tokens"] <= 300
+    none = json.loads(ouro("evaluate", trained.run, "--thinking-tokens", "0", "--json")[1])
+    assert "thinking" not in none and none["loss"] == small["loss"]
+    code, _, err = ouro("evaluate", trained.run, "--thinking-tokens", "-1")
+    assert code == 2 and "--thinking-tokens -1" in err

@@ -21,6 +21,7 @@ from ourospec.cli.options import (
     parse_options,
 )
 from ourospec.cli.output import flop, print_json, print_section, print_table, progress
+from ourospec.cli.thinking import show_thinking
 from ourospec.errors import ConfigError
 from ourospec.telemetry.quantities import counted, with_error
 
@@ -57,6 +58,12 @@ class EvaluateOptions:
     budget: BudgetPasses = None
     budget_ms: BudgetMs = None
     checkpoint: Checkpoint = "newest"
+    thinking_tokens: Annotated[
+        int,
+        tyro.conf.arg(
+            help="Tokens of a sample on which is measured what passes, halting and memory are worth; 0: not at all."
+        ),
+    ] = 10_000
     json: Annotated[bool, tyro.conf.arg(help="Print one JSON document.")] = False
 
 
@@ -90,6 +97,10 @@ def evaluate(options: EvaluateOptions, tell: Callable[[str], None] | None = None
         raise ConfigError(
             "--on-undecodable is about the text of --data, and none is named.", "Say: --data PATH"
         )
+    if options.thinking_tokens < 0:
+        raise ConfigError(
+            f"--thinking-tokens {options.thinking_tokens} is no size of a sample.", "Name 0 or more."
+        )
     effort, budget = chosen_depth(options)
     loaded = open_any(options.run, options.checkpoint)
     if not isinstance(loaded, LoadedModel):
@@ -102,8 +113,13 @@ def evaluate(options: EvaluateOptions, tell: Callable[[str], None] | None = None
         trained = loaded.recipe.data
         choice = options.on_undecodable or trained.on_undecodable
         data = TextData(source=source, tokenizer=trained.tokenizer, on_undecodable=choice)
-    figures = loaded.evaluate(data, effort=effort, budget=budget, tell=tell)
-    return {**about(loaded, options), **figures}
+    figures = {**about(loaded, options), **loaded.evaluate(data, effort=effort, budget=budget, tell=tell)}
+    sample = options.thinking_tokens
+    if sample:
+        figures["thinking"] = loaded.thinking(
+            data, most_tokens=sample, effort=effort, budget=budget, tell=tell
+        )
+    return figures
 
 
 def refuse_text_options(options: EvaluateOptions) -> None:
@@ -159,6 +175,7 @@ def show(figures: dict[str, Any]) -> None:
     print_section(heading(figures), rows)
     if "tasks" in figures:
         print_table(list(answer_rows(figures["tasks"])))
+    show_thinking(figures.get("thinking", {}))
     if figures["documents"] > 1:
         print("± is the standard error over documents.")
 

@@ -140,7 +140,7 @@ def score_answers(
         )
     scorer, flops, tally = TokenScorer(model, policy), FlopTable(model.cost), _Tally(every)
     for chunks in in_batches(
-        (_chunk(number, puzzle, end_id) for number, puzzle in enumerate(every)), batch_rows
+        (asked_chunk(number, puzzle, end_id) for number, puzzle in enumerate(every)), batch_rows
     ):
         found = scorer.guess(lay_out(chunks, end_id), effort)
         tally.add(chunks, found, flops.of(found.scored.passes))
@@ -174,7 +174,7 @@ def answer_probe(
     return run
 
 
-def _chunk(number: int, puzzle: Puzzle, end_id: int) -> Chunk:
+def asked_chunk(number: int, puzzle: Puzzle, end_id: int) -> Chunk:
     """A puzzle whole, its answers the only targets."""
     stream = np.concatenate(([end_id], puzzle.tokens, [end_id])).astype(np.int64)
     targets = np.full(len(stream) - 1, IGNORED)

@@ -47,6 +47,19 @@ def ratio(numerator: np.ndarray, denominator: np.ndarray) -> Ratio:
     return Ratio(value, math.sqrt(count / (count - 1) * spread) / total)
 
 
+class Score(NamedTuple):
+    """How well a model foretells a text."""
+
+    nats: float
+    """−ln p of the whole text and its end."""
+    tokens: int
+    """Targets, the end included."""
+    bits_per_byte: float
+    """nats / ln 2 / bytes of the text."""
+    mean_passes: float
+    """Executed passes per token and layer."""
+
+
 @dataclass(frozen=True)
 class Likelihood:
     """Sums by document. A document's end is one of its tokens and none of its bytes."""
@@ -91,6 +104,12 @@ class Likelihood:
             "tokens": int(self.tokens.sum()),
             "bytes": int(self.bytes.sum()),
         }
+
+    def score(self) -> Score:
+        """All documents as one."""
+        nats, count, size = float(self.nats.sum()), int(self.tokens.sum()), int(self.bytes.sum())
+        bits = nats / math.log(2) / size if size else math.nan
+        return Score(nats, count, bits, float(self.passes.sum(0).mean() / count))
 
 
 def score_documents(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ LOGIT_ELEMENTS = 1 << 24
 # Chunks sorted by length together, in batches: enough that rows of a batch are nearly of one length.
 SORTED_BATCHES = 16
 IGNORED = -100
+Seen = TypeVar("Seen")
 
 
 class ScoredDocument(Protocol):
@@ -113,18 +114,25 @@ class TokenScorer:
 
     def score(self, grid: Grid, effort: Effort | None) -> Scored:
         """−ln p of each target, and the passes behind it."""
-        nats, passes = self._judge(grid, effort, _nats)
-        return Scored(nats.double(), passes)
+        nats, output = self._judge(grid, effort, _nats)
+        return Scored(nats.double(), output.passes.cpu())
 
     def guess(self, grid: Grid, effort: Effort | None) -> Guessed:
         """As `score`, and whether the likeliest token is right."""
-        found, passes = self._judge(grid, effort, _nats_and_right)
-        return Guessed(Scored(found[..., 0].double(), passes), found[..., 1].bool())
+        return self.inspect(grid, effort, lambda _: None)[0]
+
+    def inspect(
+        self, grid: Grid, effort: Effort | None, look: Callable[[Output], Seen]
+    ) -> tuple[Guessed, Seen]:
+        """As `guess`, and what `look` sees in the model's output."""
+        found, output = self._judge(grid, effort, _nats_and_right)
+        scored = Scored(found[..., 0].double(), output.passes.cpu())
+        return Guessed(scored, found[..., 1].bool()), look(output)
 
     def _judge(
         self, grid: Grid, effort: Effort | None, judge: Callable[[Tensor, Tensor], Tensor]
-    ) -> tuple[Tensor, Tensor]:
-        """[B, T, ...] of logits [n, V] and targets [n], a few rows of logits at a time; and the passes. On the CPU.
+    ) -> tuple[Tensor, Output]:
+        """[B, T, ...] of logits [n, V] and targets [n], on the CPU, a few rows of logits at a time; and the output.
 
         Single values are exact in float32; every sum is taken in float64, which not all devices have.
         """
@@ -137,7 +145,7 @@ class TokenScorer:
                 judge(self.model.logits(rows), target)
                 for rows, target in zip(flat.split(size), wanted.split(size), strict=True)
             ]
-            return torch.cat(parts).unflatten(0, grid.targets.shape).cpu(), output.passes.cpu()
+            return torch.cat(parts).unflatten(0, grid.targets.shape).cpu(), output
 
 
 def _nats(logits: Tensor, targets: Tensor) -> Tensor:

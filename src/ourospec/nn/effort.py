@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
+
+import torch
 
 from ourospec.contracts import Effort
+from ourospec.device import DevicePolicy
 from ourospec.errors import ConfigError
 from ourospec.nn.gate import READOUTS
 
@@ -50,3 +54,16 @@ def limits(effort: Effort, tokens: Sequence[int], most: int, *, gated: bool) -> 
         return effort.forced_passes, True
     decided = gated or effort.readout is not None or effort.plan is not None
     return min(most, effort.max_passes or most), not decided
+
+
+def most_passes(model: Any, policy: DevicePolicy) -> int:
+    """The most passes that a contracts.LanguageModel lets itself be forced to, in every layer: it refuses one more."""
+    some = torch.zeros(1, 1, dtype=torch.long, device=policy.device)
+    most = 0
+    with policy.inference(model):
+        while True:
+            try:
+                model(some, effort=Effort(forced_passes=most + 1))
+            except ConfigError:
+                return most
+            most += 1
