@@ -41,6 +41,7 @@ from ourospec.nn.cost import FlopTable
 from ourospec.nn.next_token import NextToken
 from ourospec.recipe import TextRecipe
 from ourospec.runs import RunDirectory
+from ourospec.serve.answering import Solved, pick_puzzle, solve
 from ourospec.serve.batch import generate_batch
 from ourospec.serve.budget import Allowance
 from ourospec.serve.generation import Generation, generate
@@ -93,22 +94,10 @@ class LoadedModel:
         return look_up(self.run, self.weights, budget_beside(budget, None)).effort()
 
     def _effort(self, asked: Effort | None, budget: float | Budget | None = None) -> Effort | None:
-        """What was asked for, or else how long the objective lets the model think where training stands.
-
-        A run stopped while its passes were still forced is used with them forced: its gates know nothing yet. A limit
-        of passes alone limits that, and leaves the threshold as it was trained.
-        """
+        """What was asked for, or else how long the objective lets the model think where training stands."""
         if budget is not None:
             return self.effort_for(budget_beside(budget, asked))
-        usual = self.objective.effort(Clock(self.origin.step, self.recipe.train.steps))
-        if asked is None or asked == Effort():
-            return usual
-        if usual is None or asked.max_passes is None or asked._replace(max_passes=None) != Effort():
-            return asked
-        forced = usual.forced_passes
-        return usual._replace(
-            max_passes=asked.max_passes, forced_passes=forced and min(forced, max(asked.max_passes, 1))
-        )
+        return self.objective.effort_in_use(asked, Clock(self.origin.step, self.recipe.train.steps))
 
     def score(
         self, text: str, *, effort: Effort | None = None, budget: float | Budget | None = None
@@ -314,6 +303,16 @@ class LoadedModel:
         if isinstance(data.source, TextSource):
             return encode_documents(data.source, self.tokenizer, data.on_undecodable)
         return open_text(data).heldout.documents()
+
+    def solve(self, number: int, *, effort: Effort | None = None) -> Solved:
+        """What this model answers to a held-out puzzle of its own, the first being 1; see serve.answering.solve.
+
+        Raises:
+            ConfigError: the run does not learn from puzzles, or has no puzzle of that number.
+            DataError: its puzzles have changed since the training.
+        """
+        puzzle = pick_puzzle(self._text(None) if self.recipe.data.asks else None, number)
+        return solve(self.model, self.tokenizer, puzzle, self.policy, self._effort(effort))
 
     def calibrate(
         self,

@@ -21,6 +21,7 @@ from ourospec.cli.options import (
     parse_options,
 )
 from ourospec.cli.output import flop, print_json, told_if_slow
+from ourospec.cli.puzzle import each_pass, refuse_beside, solve_puzzle
 from ourospec.errors import ConfigError, DataError
 from ourospec.telemetry.depth_bands import band_colour, legend
 from ourospec.telemetry.plain_text import visible
@@ -81,6 +82,16 @@ class GenerateOptions:
         ),
     ] = None
     checkpoint: Checkpoint = "newest"
+    puzzle: Annotated[
+        int | None,
+        tyro.conf.arg(
+            metavar="N",
+            help="Of a run on puzzles: answer held-out puzzle N with 1, 2, ... passes and as the model decides.",
+        ),
+    ] = None
+    each_pass: Annotated[
+        bool, tyro.conf.arg(help="Continue the prompt with 1, 2, ... passes and as the model decides.")
+    ] = False
     depth: Annotated[bool, tyro.conf.arg(help="Colour each token by the passes it took.")] = False
     json: Annotated[bool, tyro.conf.arg(help="Print one JSON document instead of the text.")] = False
 
@@ -88,6 +99,7 @@ class GenerateOptions:
 def main(arguments: list[str]) -> None:
     """Generate and print, token by token."""
     options = parse_options(GenerateOptions, arguments, "generate")
+    refuse_beside(options)
     from ourospec.cli.loading import load_run
     from ourospec.cli.overrides import validate
     from ourospec.serve.sampling import Sampling
@@ -106,11 +118,16 @@ def main(arguments: list[str]) -> None:
     }
     prompts = None if options.prompts_file is None else read_prompts(options)
     loaded = load_run(options.run, options.checkpoint)
+    if options.puzzle is not None:
+        solve_puzzle(loaded, options)
+        return
     with told_if_slow(
         "Compiling the decoding step for this machine; that is done once and takes some ten seconds."
     ):
         loaded.stepper(options.weights)
-    if prompts is None:
+    if options.each_pass:
+        each_pass(loaded, options, settings)
+    elif prompts is None:
         _one(loaded, options, settings)
     else:
         _several(loaded, options, prompts, settings)

@@ -27,7 +27,6 @@ from ourospec.measure.tokens import (
     IGNORED,
     Chunk,
     Grid,
-    ScoredDocument,
     TokenScorer,
     cut,
     in_batches,
@@ -135,7 +134,7 @@ class ThinkingBench:
 
 def lay_out_thinking(
     model: LanguageModel,
-    documents: Iterable[ScoredDocument],
+    documents: Iterable[Any],
     end_id: int,
     window: int,
     policy: DevicePolicy,

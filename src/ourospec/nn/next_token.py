@@ -50,6 +50,22 @@ class NextToken(Stateless):
         del clock
         return None
 
+    def effort_in_use(self, asked: Effort | None, clock: Clock) -> Effort | None:
+        """What was asked for, or else how long the model may think at this point of the run.
+
+        A run stopped while its passes were still forced is used with them forced: its gates know nothing yet. A limit
+        of passes alone limits that, and leaves the threshold as it was trained.
+        """
+        usual = self.effort(clock)
+        if asked is None or asked == Effort():
+            return usual
+        if usual is None or asked.max_passes is None or asked._replace(max_passes=None) != Effort():
+            return asked
+        forced = usual.forced_passes
+        return usual._replace(
+            max_passes=asked.max_passes, forced_passes=forced and min(forced, max(asked.max_passes, 1))
+        )
+
     def training_effort(self, clock: Clock) -> Effort | None:
         """As `effort`, and what training does besides."""
         return self.effort(clock)
