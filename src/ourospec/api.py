@@ -15,7 +15,7 @@ from ourospec.contracts import Event, Fitted, Observer
 from ourospec.data.tokenizers import load_tokenizer
 from ourospec.device import DeviceName, choose_device
 from ourospec.errors import ConfigError
-from ourospec.families import PRESETS
+from ourospec.families import COLLECTIONS, PRESETS
 from ourospec.loaded_model import LoadedModel, Score, Trace
 from ourospec.measure.report import write_report
 from ourospec.recipe import Recipe, TextRecipe, read_recipe
@@ -29,12 +29,17 @@ from ourospec.train.loop import Finish, fit
 from ourospec.train.recipe_file import refuse_other_recipe
 from ourospec.train.weights import Which, load_weights
 
-__all__ = ["LoadedModel", "Score", "Trace", "load", "open_fitted", "presets", "train"]
+__all__ = ["LoadedModel", "Score", "Trace", "collections", "load", "open_fitted", "presets", "train"]
 
 
 def presets() -> dict[str, Callable[[], Recipe]]:
     """All presets by name, such as "adaptive_lm/tiny": each call makes a fresh Recipe."""
     return dict(PRESETS)
+
+
+def collections() -> dict[str, tuple[str, ...]]:
+    """Names that stand for several presets, and which."""
+    return dict(COLLECTIONS)
 
 
 def train(

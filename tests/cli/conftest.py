@@ -1,5 +1,6 @@
 """A small corpus and one trained smoke run, shared by the tests of the verbs."""
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -47,6 +48,22 @@ def trained(tmp_path_factory, corpus) -> SimpleNamespace:
     ]
     assert cli.main([*command, "--quiet"]) == 0
     return SimpleNamespace(run=str(run), path=Path(run), command=command)
+
+
+@pytest.fixture(scope="session")
+def short_puzzles() -> list[str]:
+    """Options that train on a few puzzles for some steps."""
+    parts = [{"task": {"kind": "pointer"}}, {"task": {"kind": "copy", "least": 1, "most": 6}}]
+    options = {
+        "--train.steps": "12",
+        "--train.sample-every": "0",
+        "--train.window": "48",
+        "--data.tokenizer": "byte",
+        "--data.source": "puzzle_mixture",
+        "--data.source.parts": json.dumps(parts),
+        "--data.source.heldout-examples": "20",
+    }
+    return [word for pair in options.items() for word in pair]
 
 
 @pytest.fixture

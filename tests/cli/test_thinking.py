@@ -5,33 +5,14 @@ import re
 
 import pytest
 
-PARTS = [{"task": {"kind": "pointer"}}, {"task": {"kind": "copy", "least": 1, "most": 6}}]
-SETTINGS = (
-    "--train.steps",
-    "12",
-    "--train.sample-every",
-    "0",
-    "--train.window",
-    "48",
-    "--data.tokenizer",
-    "byte",
-    "--data.source",
-    "puzzle_mixture",
-    "--data.source.parts",
-    json.dumps(PARTS),
-    "--data.source.heldout-examples",
-    "20",
-    "--quiet",
-)
-
 
 @pytest.fixture(scope="module")
-def thinker(tmp_path_factory):
+def thinker(tmp_path_factory, short_puzzles):
     """A short run of a model with halting head and memory, on puzzles."""
     from ourospec import cli
 
     run = tmp_path_factory.mktemp("runs") / "thinker"
-    assert cli.main(["train", "recursive_lm/smoke", "--run", str(run), *SETTINGS]) == 0
+    assert cli.main(["train", "recursive_lm/smoke", "--run", str(run), *short_puzzles, "--quiet"]) == 0
     return str(run)
 
 

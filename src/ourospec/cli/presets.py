@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,6 +30,8 @@ def main(arguments: list[str]) -> None:
     """List."""
     options = parse_options(PresetsOptions, arguments, "presets")
     described = {name: describe(build) for name, build in all_presets().items()}
+    for name, each in all_collections().items():
+        described[name] = f"All of these, one after another: {', '.join(each)}."
     if options.json:
         print_json(described)
         return
@@ -53,8 +55,14 @@ def find_preset(name: str) -> Recipe:
     presets = all_presets()
     if name in presets:
         return presets[name]()
+    if name in all_collections():
+        raise ConfigError(
+            f"{name} is a collection of presets, and one is needed here.",
+            f"Name one of them: {', '.join(all_collections()[name])}. All together: ouro train {name}",
+        )
     raise ConfigError(
-        f"There is no preset {name!r}.", f"{did_you_mean(name, list(presets))}All of them: ouro presets"
+        f"There is no preset {name!r}.",
+        f"{did_you_mean(name, [*presets, *all_collections()])}All of them: ouro presets",
     )
 
 
@@ -63,6 +71,13 @@ def all_presets() -> dict[str, Callable[[], Recipe]]:
     import ourospec
 
     return dict(ourospec.presets())
+
+
+def all_collections() -> Mapping[str, Sequence[str]]:
+    """Name -> the presets that it stands for."""
+    from ourospec import api
+
+    return api.collections()
 
 
 def describe(build: Callable[[], Recipe]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import statistics
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from ourospec.cli.options import leading
-from ourospec.cli.output import print_json, print_table, progress
+from ourospec.cli.output import print_json, print_table
 from ourospec.cli.program import as_typed
-from ourospec.errors import ConfigError, DivergedError
+from ourospec.cli.several import train_and_measure
+from ourospec.errors import ConfigError
 from ourospec.runs import RunDirectory
 from ourospec.telemetry.quantities import UNKNOWN, duration, with_error
 
@@ -119,26 +119,10 @@ def parse_seeds(text: str) -> list[int]:
 
 def train_seed(recipe: Recipe, seed: int, folder: Path, *, shown: bool) -> dict[str, Any]:
     """Train with this seed, or find it done, and evaluate: the figures of one row."""
-    from ourospec import api
-    from ourospec.telemetry.console import ConsoleObserver
-
     run = RunDirectory(folder / f"seed-{seed}")
     mine = type(recipe).model_validate({**dict(recipe), "seed": seed})
-    watcher = ConsoleObserver(
-        sys.stdout if shown else sys.stderr,
-        quiet=not shown,
-        recipe=mine.model_dump(mode="json"),
-        run=str(run.path),
-    )
-    about = {"seed": seed, "run": str(run.path)}
-    try:
-        finish = api.train(mine, run.path, observers=[watcher])
-    except DivergedError as error:
-        return {**about, "status": "diverged", "why": str(error), "loss": None, "loss_se": None}
-    with progress(shown=shown and sys.stderr.isatty()) as tell:
-        found = api.open_fitted(run.path).evaluate(tell=tell)
-    ended = {"status": "complete", "step": finish.step, "seconds": finish.seconds}
-    return {**about, **ended, "loss": found["loss"], "loss_se": found["loss_se"], "figures": dict(found)}
+    row = train_and_measure(mine, run, lambda opened, tell: opened.evaluate(tell=tell), shown=shown)
+    return {"seed": seed, **row}
 
 
 def summarise(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

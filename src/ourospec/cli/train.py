@@ -24,7 +24,8 @@ USAGE = """usage: ouro train PRESET [--run DIR] [--field.name VALUE ...]
 
 Train a preset, or go on with a run that was stopped: the same command resumes it.
 
-  PRESET            a name that `ouro presets` lists, a run directory, or a file like its recipe.json
+  PRESET            a name that `ouro presets` lists, a run directory, or a file like its recipe.json; the name of a
+                    collection trains all its presets, one after another, and prints one table
   --run DIR         run directory [runs/FAMILY-PRESET]
   --print-config    print the resolved recipe as JSON, and do nothing
   --quiet           print nothing but warnings
@@ -85,6 +86,14 @@ def main(arguments: list[str]) -> None:
         print(as_typed(USAGE))
         return
     start, overrides = leading(arguments, "preset", "ouro train PRESET --field.name VALUE")
+    from ourospec.cli.presets import all_collections
+
+    presets = all_collections().get(start)
+    if presets is not None:
+        from ourospec.cli.several import train_collection
+
+        train_collection(start, presets, overrides)
+        return
     recipe, options = resolve(start, overrides)
     if options.print_config:
         print(recipe.to_json(), end="")
@@ -114,14 +123,18 @@ def main(arguments: list[str]) -> None:
         print(next_commands(run, recipe))
 
 
-def resolve(start: str, overrides: Sequence[str]) -> tuple[Recipe, TrainOptions]:
-    """The recipe of a preset, run directory or recipe.json, with what the command line changes about it."""
+def resolve(start: str, overrides: Sequence[str], asked: str = "") -> tuple[Recipe, TrainOptions]:
+    """The recipe of a preset, run directory or recipe.json, with what the command line changes about it.
+
+    Args:
+        asked: the collection that was named in its place.
+    """
     from ourospec.cli.overrides import parse_overrides
 
     recipe, options = parse_overrides(
         find_recipe(start),
         spelt_out(overrides),
-        prog=f"ouro train {shlex.quote(start)}",
+        prog=f"ouro train {shlex.quote(asked or start)}",
         hidden=("family", "name"),
         extras=TrainOptions,
     )

@@ -315,3 +315,6 @@ PRESETS = {
         compat_25m,
     )
 }
+
+COLLECTIONS = {"recursive_lm/all": tuple(f"recursive_lm/tiny_{name}" for name in SPECIALISATIONS)}
+"""The specialisations, to be trained one after another and compared."""
