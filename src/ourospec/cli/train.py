@@ -33,6 +33,10 @@ Train a preset, or go on with a run that was stopped: the same command resumes i
   --hard-kill       one pass everywhere, from beginning to end: the baseline without recurrence
   --tensorboard     also write curves for TensorBoard, into DIR/tensorboard
   --wandb [MODE]    also log to Weights & Biases, into DIR/wandb; MODE is offline or online [offline]
+  --test            a few steps on the CPU with a batch of 2, to see that everything works [runs/test-FAMILY-PRESET]
+
+With a family in the place of a preset, --specialization NAME means FAMILY/NAME; --wandb-mode offline, online or
+disabled means --wandb.
 
 Every setting of the recipe is an option, for example
 
@@ -70,6 +74,13 @@ class TrainOptions:
         bool,
         tyro.conf.arg(help="Write curves for TensorBoard into the run directory.", help_behavior_hint=""),
     ] = False
+    test: Annotated[
+        bool,
+        tyro.conf.arg(
+            help="A few steps on the CPU with a batch of 2, as far as nothing else is said.",
+            help_behavior_hint="",
+        ),
+    ] = False
     wandb: Annotated[
         Literal["off", "offline", "online"],
         tyro.conf.arg(help="Log to Weights & Biases; --wandb alone means offline, which sends nothing."),
@@ -87,7 +98,9 @@ def main(arguments: list[str]) -> None:
         return
     start, overrides = leading(arguments, "preset", "ouro train PRESET --field.name VALUE")
     from ourospec.cli.presets import all_collections
+    from ourospec.cli.shortcuts import spell_out
 
+    start, overrides = spell_out(start, overrides)
     presets = all_collections().get(start)
     if presets is not None:
         from ourospec.cli.several import train_collection
@@ -206,9 +219,10 @@ def run_path(start: str, recipe: Recipe, options: TrainOptions) -> Path:
     """Where the run lives: as asked, or the run directory that was named, or by the preset's name."""
     if options.run:
         return Path(options.run)
-    if (Path(start) / "recipe.json").is_file():
+    if (Path(start) / "recipe.json").is_file() and not options.test:
         return Path(start)
-    return Path("runs") / f"{recipe.family}-{recipe.name}"
+    # A trial must not take the place of the run that it is a trial of.
+    return Path("runs") / f"{'test-' if options.test else ''}{recipe.family}-{recipe.name}"
 
 
 def tell(what: str) -> None:
