@@ -95,7 +95,7 @@ class TextRecipe(Recipe):
 
     def next_verbs(self) -> Sequence[str]:
         # A model of puzzles has nothing to say about prose.
-        return Recipe.worth_trying if self.data.asks else self.worth_trying
+        return ("generate {run} --puzzle 1", *Recipe.worth_trying) if self.data.asks else self.worth_trying
 
     def build_model(self, tokenizer: Tokenizer) -> nn.Module:
         """A freshly initialised contracts.LanguageModel for this tokenizer's vocabulary."""

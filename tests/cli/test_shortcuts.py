@@ -47,6 +47,7 @@ def test_a_trial_trains_a_few_rows_beside_the_run_itself(ouro, tmp_path, monkeyp
     (run,) = (tmp_path / "runs").iterdir()
     train = json.loads((run / "recipe.json").read_text())["train"]
     assert run.name == "test-dense_lm-smoke"
+    assert f"ouro generate {run.relative_to(tmp_path)} --puzzle 1" in out
     assert [train[name] for name in ("steps", "batch_size", "micro_batch_size", "device")] == [
         10,
         2,

@@ -39,6 +39,7 @@ def test_figures_by_hand():
     # After step 1 one of four is not done; after step 2 all are. The last step's logits must count for nothing.
     q = [[0.85, 0.85, 0.85, 0.25], [0.95, 0.95, 0.95, 0.95], [0.5, 0.5, 0.5, 0.5]]
     found = judge_halting(logit(q), RIGHT, np.array([0, 0, 1, 1]))
+    assert judge_halting(logit(q[:2]), RIGHT, np.array([0, 0, 1, 1])) == found
     assert [(one["from"], one["decisions"]) for one in found["bins"]] == [(0.2, 1), (0.8, 3), (0.9, 4)]
     assert [one["done"] for one in found["bins"]] == pytest.approx([1, 2 / 3, 1])
     assert [one["said"] for one in found["bins"]] == pytest.approx([0.25, 0.85, 0.95])

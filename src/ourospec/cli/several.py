@@ -30,12 +30,14 @@ def train_and_measure(
     *,
     shown: bool,
     watchers: Sequence[Observer] = (),
+    tell: Callable[[str], None] | None = None,
     set_price: float | None = None,
 ) -> dict[str, Any]:
     """Train a recipe, or find it done, and measure it: the figures of one row. A run that diverges is a row, too.
 
     Args:
         shown: print the training, and how far the measurement is.
+        tell: hears what is being prepared before the first step.
 
     Raises:
         OuroError: see ourospec.api.train.
@@ -50,7 +52,7 @@ def train_and_measure(
         run=str(run.path),
     )
     try:
-        finish = api.train(recipe, run.path, observers=[console, *watchers], set_price=set_price)
+        finish = api.train(recipe, run.path, observers=[console, *watchers], tell=tell, set_price=set_price)
     except DivergedError as error:
         return {
             "run": str(run.path),
@@ -59,8 +61,8 @@ def train_and_measure(
             "loss": None,
             "loss_se": None,
         }
-    with progress(shown=shown and sys.stderr.isatty()) as tell:
-        found = measure(api.open_fitted(run.path), tell)
+    with progress(shown=shown and sys.stderr.isatty()) as line:
+        found = measure(api.open_fitted(run.path), line)
     return {
         "run": str(run.path),
         "status": "complete",
@@ -81,7 +83,7 @@ def train_collection(start: str, presets: Sequence[str], overrides: Sequence[str
     Raises:
         OuroError: see ourospec.api.train.
     """
-    from ourospec.cli.train import other_watchers, resolve, run_path
+    from ourospec.cli.train import other_watchers, resolve, run_path, tell
 
     # All are resolved before the first is trained: a mistake in an option costs nothing.
     resolved = [resolve(name, overrides, asked=start) for name in presets]
@@ -91,15 +93,21 @@ def train_collection(start: str, presets: Sequence[str], overrides: Sequence[str
         return
     shared = shared_puzzles(recipes)
 
-    def measure(opened: Any, tell: Callable[[str], None] | None) -> Mapping[str, Any]:
-        return opened.evaluate(tell=tell) if shared is None else opened.evaluate(shared, tell=tell)
+    def measure(opened: Any, line: Callable[[str], None] | None) -> Mapping[str, Any]:
+        return opened.evaluate(tell=line) if shared is None else opened.evaluate(shared, tell=line)
 
     rows = []
     for name, recipe in zip(presets, recipes, strict=True):
         run = RunDirectory(run_path(name, recipe, _within(options, recipe)))
         watchers = other_watchers(run, options)
         row = train_and_measure(
-            recipe, run, measure, shown=not options.quiet, watchers=watchers, set_price=options.set_price
+            recipe,
+            run,
+            measure,
+            shown=not options.quiet,
+            watchers=watchers,
+            tell=None if options.quiet else tell,
+            set_price=options.set_price,
         )
         rows.append({"name": name, "parameters": parameters_of(run), **row})
     if not options.quiet:

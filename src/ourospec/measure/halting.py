@@ -33,7 +33,7 @@ def judge_halting(logits: np.ndarray, right: np.ndarray, documents: np.ndarray) 
     everything is done, and nobody is asked.
 
     Args:
-        logits: [K, n], of being done, after each step.
+        logits: of being done, after each step, [K − 1, n] or more.
         right: [K, n], whether the likeliest token is the target, after each step.
         documents: [n], whose token is whose.
 
@@ -44,8 +44,8 @@ def judge_halting(logits: np.ndarray, right: np.ndarray, documents: np.ndarray) 
         `said`, `done`, `decisions`; `by_step`, a list of `step`, `said`, `done`, `brier` for steps 1 to K − 1.
         Errors are standard errors over documents under `<name>_se`.
     """
-    steps = len(logits) - 1
-    q = 1 / (1 + np.exp(-logits[:-1].astype(np.float64)))
+    steps = len(right) - 1
+    q = 1 / (1 + np.exp(-logits[:steps].astype(np.float64)))
     done = settled(right)[:-1].astype(np.float64)
     owners = np.tile(documents, steps)
 
