@@ -122,7 +122,7 @@ def halting(bench: Bench) -> list[Figure]:
 
 def _time(model: LoadedModel, asked: TextData | None, effort: Effort | None) -> float:
     """Least of some rounds of scoring puzzles that are made already, in seconds."""
-    puzzles = list(open_text(asked or model.recipe.data).heldout.documents())
+    puzzles: list[Any] = list(open_text(asked or model.recipe.data).heldout.documents())
     found = []
     for _ in range(ROUNDS):
         began = time.perf_counter()
