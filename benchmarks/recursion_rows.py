@@ -107,12 +107,17 @@ def special_rows() -> Sequence[Row]:
 
 
 OPTIMISERS = {
-    "AdamW": {"muon": None, "grokfast": None},
-    "Grokfast, AdamW": {"muon": None, "grokfast": GrokfastConfig(strength=2.0)},
-    "Muon": {"muon": MuonConfig(lr=0.01), "grokfast": None},
-    "MuGrokfast, strength 2": {"muon": MuonConfig(lr=0.01), "grokfast": GrokfastConfig(strength=2.0)},
-    "MuGrokfast, strength 0.02": {"muon": MuonConfig(lr=0.01), "grokfast": GrokfastConfig(strength=0.02)},
+    "AdamW": OptimConfig(lr=3e-3),
+    "Grokfast, AdamW": OptimConfig(lr=3e-3, grokfast=GrokfastConfig(strength=2.0)),
+    "Muon": OptimConfig(lr=1e-3, muon=MuonConfig(lr=0.01)),
+    "MuGrokfast, strength 2": OptimConfig(
+        lr=1e-3, muon=MuonConfig(lr=0.01), grokfast=GrokfastConfig(strength=2.0)
+    ),
+    "MuGrokfast, strength 0.02": OptimConfig(
+        lr=1e-3, muon=MuonConfig(lr=0.01), grokfast=GrokfastConfig(strength=0.02)
+    ),
 }
+"""Each with rates that suit it: at 1e-3 AdamW reached 95% in none of three runs."""
 
 
 def optimiser_row(name: str) -> Row:
@@ -142,9 +147,9 @@ def optimiser_row(name: str) -> Row:
                     "save_every": 1_000,
                 }
             ),
-            "optim": OptimConfig(
-                lr=1e-3, final_lr_fraction=1.0, warmup_fraction=0.01, weight_decay=1.0
-            ).model_copy(update=OPTIMISERS[name]),
+            "optim": OPTIMISERS[name].model_copy(
+                update={"final_lr_fraction": 1.0, "warmup_fraction": 0.01, "weight_decay": 1.0}
+            ),
             "model": DenseConfig(
                 width=96,
                 layers=1,
