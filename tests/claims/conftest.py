@@ -67,3 +67,37 @@ def claim_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = folder / "tiny.json"
     path.write_text(json.dumps(tiny_claim(folder)))
     return path
+
+
+@pytest.fixture(scope="session")
+def puzzle_claim() -> dict[str, Any]:
+    """A claim of seconds on puzzles of a question and a letter."""
+    pointer = {"kind": "pointer", "nodes": 3, "most_hops": 2}
+    arms = [
+        {"name": "adaptive", "preset": "adaptive_lm/smoke"},
+        {"name": "two", "preset": "adaptive_lm/smoke", "set": {**FIXED, "model.depth.max_passes": 2}},
+        {"name": "one", "of": "adaptive", "effort": {"kind": "forced", "passes": 1}},
+        {"name": "three", "of": "adaptive", "effort": {"kind": "forced", "passes": 3}},
+        {"name": "as_two", "of": "adaptive", "effort": {"kind": "matched", "to": "two"}},
+        {"name": "shuffled", "of": "as_two", "effort": {"kind": "shuffled"}},
+        {"name": "oracle", "of": "as_two", "effort": {"kind": "oracle"}},
+        {"name": "mixture", "mix": ["one", "three"], "to": "as_two"},
+    ]
+    return {
+        "statement": {"better": "as_two", "than": ["mixture"], "axes": ["executed_flops"], "tolerance": 0.03},
+        "seeds": [0, 1],
+        "common": {
+            "train.steps": 6,
+            "train.batch_size": 4,
+            "train.window": 14,
+            "train.eval_every": 0,
+            "train.sample_every": 0,
+            "data.source": {"kind": "puzzle", "task": pointer, "heldout_examples": 60},
+            "data.heldout_fraction": 0.5,
+        },
+        "tuning": {"learning_rates": [0.003], "tokens": 300},
+        "eval_tokens": 700,
+        "curve": {"thresholds": [0.5], "max_passes": []},
+        "clock_rounds": 1,
+        "arms": arms,
+    }

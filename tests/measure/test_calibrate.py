@@ -48,7 +48,8 @@ def likelihood(passes: float, nats: float = 2.0) -> Likelihood:
     count = 1_000_000
     spent = np.full((2, 2), round(passes * count))
     ones = np.ones(2)
-    return Likelihood(nats * count * ones, np.full(2, count), np.full(2, 3 * count), spent, passes * ones)
+    counts = np.full(2, count)
+    return Likelihood(nats * count * ones, counts, counts, 3 * counts, spent, passes * ones)
 
 
 def curve_of(depth: Curve) -> tuple[DepthCurve, list[float]]:

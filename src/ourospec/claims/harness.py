@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,7 +40,7 @@ class Findings:
     curves: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     """Arm -> points, means over seeds; only arms with gates."""
     times: dict[str, list[float]] = field(default_factory=dict)
-    """Arm -> seconds per 1,000 tokens scored, by round."""
+    """Arm -> seconds per 1,000 positions read, by round."""
 
     def comparison(self, ours: str, theirs: str) -> Comparison:
         """By how much the first arm loses less."""
@@ -51,10 +52,25 @@ class Findings:
         """By seed: a sum over documents, by another one."""
         return [sum(seed[quantity]) / sum(seed[per]) for seed in self.scores[name]]
 
+    @property
+    def asks(self) -> bool:
+        """Whether the documents are puzzles."""
+        return "answers" in self.scores[self.claim.statement.better][0]
+
+    def exact_match(self, name: str) -> list[float]:
+        """By seed; empty where it is not known: of text, and of an oracle."""
+        return self.total(name, "right", "answers") if "answers" in self.scores[name][0] else []
+
+    def exact_by_bin(self, name: str) -> dict[str, float]:
+        """The same by difficulty, easiest first, all seeds together."""
+        seeds = [seed["bins"] for seed in self.scores[name] if "bins" in seed]
+        sums = {label: np.sum([bins[label] for bins in seeds], axis=0) for label in seeds[0]} if seeds else {}
+        return {label: float(right / answers) for label, (right, answers) in sums.items()}
+
     def cost(self, name: str, axis: str) -> float | None:
         """Of an arm on an axis, a mean over seeds; None where there is none."""
         if axis == "executed_flops":
-            return float(np.mean(self.total(name, "flops")))
+            return float(np.mean(self.total(name, "flops", "positions")))
         if axis == "wall_clock":
             return scoring.middle(self.times, name)
         arm = self.claim.arm(name)
@@ -207,7 +223,7 @@ class Harness:
             use["policy"] = self.found.scores[arm.of][index]["effort"]
         if isinstance(arm.effort, Matched):
             other = self.found.scores[arm.effort.to][index]
-            inputs["flops"] = sum(other["flops"]) / sum(other["tokens"])
+            inputs["flops"] = sum(other["flops"]) / sum(other["positions"])
             del use["to"]
         return Part(f"score {arm.name} seed {seed}", scoring.score, inputs)
 
@@ -270,9 +286,15 @@ def mixed(arm: MixedArm, cheap: Scores, dear: Scores, to: Scores) -> Scores:
             "Mix arms on both sides of it.",
         )
     share = min(max(share, 0.0), 1.0)
-    told: Scores = {name: cheap[name] for name in ("tokens", "bytes")}
-    for name in ("nats", "flops", "passes"):
-        told[name] = [(1 - share) * a + share * b for a, b in zip(cheap[name], dear[name], strict=True)]
+    told: Scores = {name: cheap[name] for name in ("tokens", "positions", "bytes")}
+
+    def between(one: Sequence[float], other: Sequence[float]) -> list[float]:
+        return [(1 - share) * a + share * b for a, b in zip(one, other, strict=True)]
+
+    told |= {name: between(cheap[name], dear[name]) for name in ("nats", "flops", "passes")}
+    if "answers" in cheap and "answers" in dear:
+        told |= {"answers": cheap["answers"], "right": between(cheap["right"], dear["right"])}
+        told["bins"] = {name: between(pair, dear["bins"][name]) for name, pair in cheap["bins"].items()}
     return {**told, "effort": None, "share": share}
 
 

@@ -23,6 +23,9 @@ from ourospec import __version__
 from ourospec.errors import ResourceError
 from ourospec.storage import write_whole
 
+FORMAT = 2
+"""Of the results; what was kept in an older one is done again."""
+
 
 @dataclass(frozen=True)
 class Part:
@@ -38,7 +41,7 @@ class Part:
     @property
     def digest(self) -> str:
         """Of the inputs, the work and the version of the package."""
-        told = json.dumps([__version__, self.work.__qualname__, self.inputs], sort_keys=True)
+        told = json.dumps([__version__, FORMAT, self.work.__qualname__, self.inputs], sort_keys=True)
         return hashlib.sha256(told.encode()).hexdigest()[:12]
 
 

@@ -22,7 +22,7 @@ from ourospec.telemetry.quantities import UNKNOWN, count, decimal
 
 Rows = list[list[str]]
 CAPTION = (
-    "Forward FLOPs that were executed per token on the documents of the test, and bits per byte there, means over "
+    "Forward FLOPs that were executed per token read of the documents of the test, and bits per byte there, means over "
     "seeds; bars: their standard deviation. Circles: trained arms; lines: those at other thresholds and limits; "
     "diamonds: trained arms used otherwise."
 )
@@ -37,10 +37,11 @@ COLOURS = (
 
 
 def arm_rows(found: Findings) -> Rows:
-    """Each arm: loss, depth and costs."""
+    """Each arm: loss, depth and costs; of puzzles exact match in place of bits per byte."""
+    second = "exact match" if found.asks else "bits per byte"
     rows = [
         [
-            "arm", "nats per token", "bits per byte", "passes", "FLOP per token", "parameters", "training FLOP",
+            "arm", f"nats per {scored(found)}", second, "passes", "FLOP per token", "parameters", "training FLOP",
             "ms per 1,000 tokens",
         ]
     ]  # fmt: skip
@@ -51,8 +52,8 @@ def arm_rows(found: Findings) -> Rows:
             [
                 arm.name,
                 f"{np.mean(loss):.4f}{_spread(loss, 4)}",
-                decimal(bits_per_byte(found, arm.name), 4),
-                decimal(float(np.mean(found.total(arm.name, "passes"))), 3),
+                _exact(found, arm.name) if found.asks else decimal(bits_per_byte(found, arm.name), 4),
+                decimal(float(np.mean(found.total(arm.name, "passes", "positions"))), 3),
                 count(found.cost(arm.name, "executed_flops")),
                 count(found.cost(arm.name, "parameters")),
                 count(found.cost(arm.name, "training_flops")),
@@ -60,6 +61,23 @@ def arm_rows(found: Findings) -> Rows:
             ]
         )
     return rows
+
+
+def scored(found: Findings) -> str:
+    """What the losses are of."""
+    return "answer token" if found.asks else "token"
+
+
+def answer_rows(found: Findings) -> Rows:
+    """Exact match of each arm by difficulty, all seeds together; nothing for text."""
+    known = {arm.name: bins for arm in found.claim.arms if (bins := found.exact_by_bin(arm.name))}
+    if not known:
+        return []
+    names = list(next(iter(known.values())))
+    return [
+        ["exact match", *names],
+        *([arm, *(f"{100 * bins[name]:.1f}%" for name in names)] for arm, bins in known.items()),
+    ]
 
 
 def bits_per_byte(found: Findings, name: str) -> float:
@@ -129,8 +147,10 @@ def as_data(found: Findings, verdict: Verdict, quick: bool) -> dict[str, Any]:
             "kind": kind_of(arm),
             "loss_by_seed": found.total(arm.name, "nats"),
             "bits_per_byte": bits_per_byte(found, arm.name),
-            "mean_passes_by_seed": found.total(arm.name, "passes"),
-            "flops_per_token_by_seed": found.total(arm.name, "flops"),
+            "exact_match_by_seed": found.exact_match(arm.name),
+            "exact_match_by_bin": found.exact_by_bin(arm.name),
+            "mean_passes_by_seed": found.total(arm.name, "passes", "positions"),
+            "flops_per_token_by_seed": found.total(arm.name, "flops", "positions"),
             **{axis: found.cost(arm.name, axis) for axis in ("parameters", "training_flops")},
             "ms_per_1000_tokens": [1000 * seconds for seconds in found.times.get(arm.name, [])],
             "efforts": [seed["effort"] for seed in found.scores[arm.name]],
@@ -157,6 +177,7 @@ def as_data(found: Findings, verdict: Verdict, quick: bool) -> dict[str, Any]:
         "warnings": found.warnings,
         "documents": len(found.scores[statement.better][0]["tokens"]),
         "tokens": sum(found.scores[statement.better][0]["tokens"]),
+        "positions": sum(found.scores[statement.better][0]["positions"]),
         "environment": describe_environment(),
     }
 
@@ -171,7 +192,14 @@ def kind_of(arm: TrainedArm | UsedArm | MixedArm) -> str:
 def markdown(found: Findings, verdict: Verdict) -> str:
     """The findings as a page."""
     scores = found.scores[found.claim.statement.better]
-    read = f"{len(scores[0]['tokens']):,} held-out documents, {sum(scores[0]['tokens']):,} tokens"
+    number, tokens, positions = (
+        len(scores[0]["tokens"]),
+        *(sum(scores[0][n]) for n in ("tokens", "positions")),
+    )
+    read = f"{number:,} held-out documents, {tokens:,} tokens"
+    if found.asks:
+        read = f"{number:,} held-out puzzles, {tokens:,} tokens of answers among {positions:,} that were read"
+    answers = answer_rows(found)
     parts = [
         "# A claim under test",
         question(found.claim.statement) + ".",
@@ -179,15 +207,17 @@ def markdown(found: Findings, verdict: Verdict) -> str:
         *(f"Note: {warning}" for warning in found.warnings),
         f"{len(found.claim.seeds)} seeds, {read}. ± is the standard deviation over seeds.",
         _table(arm_rows(found)),
-        "Differences in nats per token, paired by document and seed. Rows that are not in the statement are for "
-        "information: their p stand for themselves, without correction for looking at many.",
+        *([_table(answers)] if answers else []),
+        f"Differences in nats per {scored(found)}, paired by document and seed. Rows that are not in the statement "
+        "are for information: their p stand for themselves, without correction for looking at many.",
         _table(difference_rows(found)),
         "Bits per byte against executed FLOPs: ![curve](curve.png)",
         "Learning rates, tried with the first seed and judged on held-out documents that are not those of the test:",
         _table(rate_rows(found)),
         "Leak tests over all seeds, with the greatest difference of logits relative to their spread, in float64:",
         _table(leak_rows(found)),
-        "FLOP per token: forward, executed passes, gates included. Training FLOP: all matrix products of the steps "
+        "FLOP per token: forward, executed passes, gates included, over all tokens read, whether or not they foretell "
+        "something that is scored; passes and time alike. Training FLOP: all matrix products of the steps "
         "that were counted, forward and backward, with gates, audits and probes, taken for all steps; no evaluations. "
         "Time: scoring with the first seed's models, in one process, turn by turn; median.",
     ]
@@ -240,6 +270,11 @@ def _without_nan(data: Any) -> Any:
     if isinstance(data, dict):
         return {str(name): _without_nan(value) for name, value in data.items()}
     return [_without_nan(value) for value in data] if isinstance(data, list | tuple) else data
+
+
+def _exact(found: Findings, name: str) -> str:
+    shares = [100 * share for share in found.exact_match(name)]
+    return f"{np.mean(shares):.1f}{_spread(shares, 1)}%" if shares else UNKNOWN
 
 
 def _spread(values: Sequence[float], digits: int) -> str:

@@ -1,6 +1,7 @@
 """The parts of a claim: train, score, test for leaks, draw a curve, take the time. Each a function of JSON.
 
-Letters: N documents, K passes, n tokens.
+Losses are of what is to be foretold: all of a text, the answers of puzzles. Costs are of all that is read, the
+questions of puzzles included. Letters: N documents, K passes, n tokens.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,18 +27,20 @@ from ourospec.claims.training import as_data, run_name, train_run
 from ourospec.contracts import Clock, Effort
 from ourospec.data.text import open_text
 from ourospec.errors import ConfigError, DataError
+from ourospec.measure.answers import Exactness, cut_puzzles, score_answers
 from ourospec.measure.calibrate import DEEPEST, DepthCurve, mean_passes
 from ourospec.measure.calibration_record import effort_at
-from ourospec.measure.gates import lay_out_bench
+from ourospec.measure.gates import lay_out_chunks
 from ourospec.measure.likelihood import Likelihood, choose_documents, score_documents
 from ourospec.measure.oracle import equal_cost
+from ourospec.measure.tokens import cut
 from ourospec.recipe import Recipe, TextRecipe
 
 POSITIONS = 4_096
 """Of a forward pass."""
 TUNING_SHARE = 4
 """Of the held-out documents, one in so many is kept for finding learning rates."""
-LEAK_ROWS, LEAK_LENGTH = 3, 64
+LEAK_ROWS, LEAK_LENGTH, LEAST_LENGTH = 3, 64, 4
 CLOCK_TOKENS = 8_000
 MATCH_ROUNDS, MATCHED = 3, 0.002
 """Searches for a threshold by mean passes, at most, and the share of the FLOPs within which one was successful."""
@@ -48,6 +51,15 @@ def parse(recipe: str) -> TextRecipe:
     found = Recipe.families[json.loads(recipe)["family"]].model_validate_json(recipe)
     assert isinstance(found, TextRecipe)
     return found
+
+
+class Reading(NamedTuple):
+    """What became of some documents."""
+
+    likelihood: Likelihood
+    """Its costs are of all that was read."""
+    exactness: Exactness | None
+    """None for text, which gives no answers."""
 
 
 @dataclass(frozen=True)
@@ -64,19 +76,35 @@ class Opened:
         steps = self.loaded.recipe.train.steps
         return self.loaded.objective.effort(Clock(steps, steps))
 
-    def score(self, effort: Effort | None, model: Any = None) -> Likelihood:
+    @property
+    def asks(self) -> bool:
+        """Whether the documents are puzzles, whose answers alone are scored."""
+        return self.loaded.recipe.data.asks
+
+    @property
+    def window(self) -> int:
+        """Positions read at once."""
+        return min(self.loaded.recipe.train.window, self.loaded.model.max_length)
+
+    @property
+    def rows(self) -> int:
+        """Of a forward pass."""
+        return max(1, POSITIONS // self.window)
+
+    def read(self, effort: Effort | None, model: Any = None) -> Reading:
         """Losses and costs by document; another model in the place of the loaded one is read row by row."""
-        window = min(self.loaded.recipe.train.window, self.loaded.model.max_length)
-        rows = 1 if model is not None else max(1, POSITIONS // window)
-        return score_documents(
-            model or self.loaded.model,
-            self.documents,
-            self.loaded.tokenizer.end_id,
-            window,
-            self.loaded.policy,
-            rows,
-            effort,
+        reader, rows = (self.loaded.model, self.rows) if model is None else (model, 1)
+        end_id, policy = self.loaded.tokenizer.end_id, self.loaded.policy
+        if self.asks:
+            found = score_answers(reader, self.documents, end_id, policy, rows, effort)
+            return Reading(found.whole, found.exactness())
+        return Reading(
+            score_documents(reader, self.documents, end_id, self.window, policy, rows, effort), None
         )
+
+    def score(self, effort: Effort | None) -> Likelihood:
+        """As `read`, without what is right."""
+        return self.read(effort).likelihood
 
 
 def open_run(folder: Path, recipe: str, tokens: int, *, tuning: bool = False) -> Opened:
@@ -120,7 +148,7 @@ def score(
     Args:
         use: {"kind": ...} as in claims.config, "trained", or a list-free nesting under "of" for the policy whose
             depths are dealt out.
-        flops: for "matched": forward FLOPs per token to execute.
+        flops: for "matched": forward FLOPs per position to execute.
     """
     opened = open_run(folder, recipe, tokens)
     kind = use["kind"]
@@ -130,10 +158,10 @@ def score(
             found = foresee(opened, policy)
         else:
             deal = shuffling(use["seed"]) if kind == "shuffled" else evenly
-            found = opened.score(None, PlannedModel(opened.loaded.model, policy, deal))
+            found = opened.read(None, PlannedModel(opened.loaded.model, policy, deal))
         return by_document(found, None)
     effort = match(opened, use.get("readout"), flops) if kind == "matched" else plain_effort(opened, use)
-    return by_document(opened.score(effort), effort)
+    return by_document(opened.read(effort), effort)
 
 
 def plain_effort(opened: Opened, use: Mapping[str, Any]) -> Effort | None:
@@ -149,7 +177,7 @@ def plain_effort(opened: Opened, use: Mapping[str, Any]) -> Effort | None:
 
 
 def match(opened: Opened, readout: str | None, flops: float | None) -> Effort:
-    """The threshold at which the model executes `flops` per token, as nearly as thresholds allow.
+    """The threshold at which the model executes `flops` per position read, as nearly as thresholds allow.
 
     Raises:
         ConfigError: no threshold does, or there are no gates.
@@ -171,25 +199,26 @@ def match(opened: Opened, readout: str | None, flops: float | None) -> Effort:
     return effort_at(threshold, readout)
 
 
-def foresee(opened: Opened, policy: Effort | None) -> Likelihood:
+def foresee(opened: Opened, policy: Effort | None) -> Reading:
     """What the policy's passes buy at best, each given where it lowers the loss most, by measure.oracle.equal_cost.
 
-    Depths are of all layers together, and between whole depths the loss is read linearly. Costs are the policy's.
+    Depths are of all layers together, and between whole depths the loss is read linearly; a position that foretells no
+    target runs one pass. Costs are the policy's. What would be right is not said.
     """
-    loaded = opened.loaded
-    window = min(loaded.recipe.train.window, loaded.model.max_length)
-    rows = max(1, POSITIONS // window)
-    bench = lay_out_bench(
-        loaded.model, opened.documents, loaded.tokenizer.end_id, window, loaded.policy, rows, policy
+    loaded, end_id = opened.loaded, opened.loaded.tokenizer.end_id
+    asked = (
+        cut_puzzles(opened.documents, end_id) if opened.asks else cut(opened.documents, end_id, opened.window)
     )
+    bench = lay_out_chunks(loaded.model, asked, end_id, loaded.policy, opened.rows, policy)
     chosen = opened.score(policy)
     table = [bench.read(Effort(forced_passes=1)).nats]
     for passes in range(2, most_passes(opened) + 1):
         table.append(bench.read(Effort(forced_passes=passes)).nats)
-    budget = float(chosen.passes.sum()) / chosen.passes.shape[1]
+    unasked = int((chosen.positions - chosen.tokens).sum())
+    budget = float(chosen.passes.sum()) / chosen.passes.shape[1] - unasked
     losses, _ = equal_cost(np.stack(table), budget)
     nats = np.bincount(bench.documents, weights=losses, minlength=len(opened.documents))
-    return dataclasses.replace(chosen, nats=nats)
+    return Reading(dataclasses.replace(chosen, nats=nats), None)
 
 
 def most_passes(opened: Opened) -> int:
@@ -206,13 +235,15 @@ def check_leaks(folder: Path, recipe: str, tokens: int) -> list[dict[str, Any]]:
     """See claims.leaks; on the beginnings of the longest documents of the test, thinking as trained."""
     opened = open_run(folder, recipe, tokens)
     longest = sorted(opened.documents, key=lambda document: -len(document.tokens))[:LEAK_ROWS]
-    length = min(LEAK_LENGTH, opened.loaded.model.max_length, *(len(one.tokens) for one in longest))
-    if len(longest) < 2 or length < 2 * leaks.STEPS:
+    length = min(LEAK_LENGTH, opened.loaded.model.max_length, *(1 + len(one.tokens) for one in longest))
+    if len(longest) < 2 or length < LEAST_LENGTH:
         raise DataError(
             f"The held-out documents are too few or too short ({len(longest)} of {length} tokens) for leak tests.",
             "Hold out more text: data.heldout_fraction in `common`.",
         )
-    rows = torch.tensor(np.stack([one.tokens[:length] for one in longest]).astype(np.int64))
+    end_id = opened.loaded.tokenizer.end_id
+    texts = [np.concatenate(([end_id], one.tokens[: length - 1])) for one in longest]
+    rows = torch.tensor(np.stack(texts).astype(np.int64))
     return leaks.as_data(leaks.leak_tests(opened.loaded.model, rows, opened.trained))
 
 
@@ -230,11 +261,11 @@ def draw_curve(
     for value in max_passes:
         if value <= most:
             efforts[f"max {value}"] = trained._replace(max_passes=value)
-    return [{"effort": name, **in_short(opened.score(effort))} for name, effort in efforts.items()]
+    return [{"effort": name, **in_short(opened.read(effort))} for name, effort in efforts.items()]
 
 
 def clock(folder: Path, uses: list[dict[str, Any]], tokens: int, rounds: int) -> dict[str, list[float]]:
-    """Seconds that scoring takes per 1,000 tokens, by arm and round: all arms in one process, turn by turn.
+    """Seconds that scoring takes per 1,000 positions read, by arm and round: all arms in one process, turn by turn.
 
     Args:
         uses: {"name", "recipe", "effort"} of each arm.
@@ -248,7 +279,7 @@ def clock(folder: Path, uses: list[dict[str, Any]], tokens: int, rounds: int) ->
             found = one.score(as_effort(use["effort"]))
             seconds = time.perf_counter() - began
             if turn:  # the first is a warm-up
-                times[use["name"]].append(1000 * seconds / float(found.tokens.sum()))
+                times[use["name"]].append(1000 * seconds / float(found.positions.sum()))
     return times
 
 
@@ -257,11 +288,17 @@ def middle(times: Mapping[str, list[float]], name: str) -> float | None:
     return statistics.median(times[name]) if times.get(name) else None
 
 
-def by_document(found: Likelihood, effort: Effort | None) -> dict[str, Any]:
-    """JSON-ready."""
+def by_document(reading: Reading, effort: Effort | None) -> dict[str, Any]:
+    """JSON-ready. Of puzzles also `right` and `answers`, and `bins`, the same in a pair by difficulty."""
+    found, exact = reading
+    asked = {}
+    if exact is not None:
+        asked = {"right": exact.right.tolist(), "answers": exact.answers.tolist(), "bins": exact.bins}
     return {
+        **asked,
         "nats": found.nats.tolist(),
         "tokens": found.tokens.tolist(),
+        "positions": found.positions.tolist(),
         "bytes": found.bytes.tolist(),
         "flops": found.flops.tolist(),
         "passes": (found.passes.sum(1) / found.passes.shape[1]).tolist(),
@@ -269,9 +306,12 @@ def by_document(found: Likelihood, effort: Effort | None) -> dict[str, Any]:
     }
 
 
-def in_short(found: Likelihood) -> dict[str, float]:
-    """Loss and cost of all documents together."""
+def in_short(reading: Reading) -> dict[str, float]:
+    """Loss, cost and, of puzzles, exact match of all documents together."""
+    found, exact = reading
+    asked = {} if exact is None else {"exact_match": float(exact.right.sum() / exact.answers.sum())}
     return {
+        **asked,
         "loss": float(found.nats.sum() / found.tokens.sum()),
         "bits_per_byte": float(found.nats.sum() / math.log(2) / found.bytes.sum()),
         "passes": mean_passes(found),
@@ -280,8 +320,8 @@ def in_short(found: Likelihood) -> dict[str, float]:
 
 
 def cost_of(found: Likelihood) -> float:
-    """Forward FLOPs per token."""
-    return float(found.flops.sum() / found.tokens.sum())
+    """Forward FLOPs per position read."""
+    return float(found.flops.sum() / found.positions.sum())
 
 
 FIELDS = ("forced_passes", "max_passes", "threshold", "readout")

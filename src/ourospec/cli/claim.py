@@ -76,8 +76,9 @@ def main(arguments: list[str]) -> None:
         return
     for rows in (results.rate_rows(found), results.leak_rows(found)):
         print_table(rows)
-    for rows in (results.arm_rows(found), results.difference_rows(found)):
-        print_table(rows)
+    for rows in (results.arm_rows(found), results.answer_rows(found), results.difference_rows(found)):
+        if rows:
+            print_table(rows)
     for warning in found.warnings:
         say(warning, "warning")
     print(bold(verdict.sentence))

@@ -8,9 +8,9 @@ Letters: B rows, T positions, L layers, N puzzles, A answers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from torch import Tensor
@@ -58,12 +58,25 @@ class PuzzleCorpus(Protocol):
     def documents(self) -> Iterable[Puzzle]: ...
 
 
+class Exactness(NamedTuple):
+    """How many answers were right."""
+
+    right: np.ndarray
+    """[N] by puzzle."""
+    answers: np.ndarray
+    """[N] by puzzle."""
+    bins: dict[str, tuple[int, int]]
+    """Right ones and all, by task and bin, easiest first."""
+
+
 @dataclass(frozen=True)
 class AnswerScores:
     """What became of the answers of some puzzles."""
 
     likelihood: Likelihood
-    """Of the answers alone, by puzzle."""
+    """Of the answers alone, by puzzle; its costs are of the positions that foretold them."""
+    whole: Likelihood
+    """The same losses, but the costs of all that was read: the question, the answers and the end in front."""
     puzzle: np.ndarray
     """[A] int64, the puzzle that each answer is of."""
     task: np.ndarray
@@ -78,6 +91,17 @@ class AnswerScores:
     """[A] int64, an end that belongs to the answer included."""
     passes: np.ndarray
     """[A] float64, passes per layer, added up over the tokens."""
+
+    def exactness(self) -> Exactness:
+        """Right answers and all, by puzzle and by bin."""
+        names = np.array([f"{task} {name}".strip() for task, name in zip(self.task, self.bin, strict=True)])
+        each = {name: names == name for name in sorted(set(names.tolist()))}
+        easiest_first = sorted(each, key=lambda name: self.difficulty[each[name]].mean())
+        return Exactness(
+            np.bincount(self.puzzle, weights=self.right),
+            np.bincount(self.puzzle),
+            {name: (int(self.right[each[name]].sum()), int(each[name].sum())) for name in easiest_first},
+        )
 
     def summary(self) -> dict[str, Any]:
         """Likelihood.summary of the answers, and: exact_match with exact_match_se (over puzzles), answers, and tasks, a
@@ -139,9 +163,7 @@ def score_answers(
             "Ask smaller puzzles, or train a model with a larger --model.max-length.",
         )
     scorer, flops, tally = TokenScorer(model, policy), FlopTable(model.cost), _Tally(every)
-    for chunks in in_batches(
-        (asked_chunk(number, puzzle, end_id) for number, puzzle in enumerate(every)), batch_rows
-    ):
+    for chunks in in_batches(cut_puzzles(every, end_id), batch_rows):
         found = scorer.guess(lay_out(chunks, end_id), effort)
         tally.add(chunks, found, flops.of(found.scored.passes))
     return tally.result()
@@ -174,14 +196,32 @@ def answer_probe(
     return run
 
 
-def asked_chunk(number: int, puzzle: Puzzle, end_id: int) -> Chunk:
-    """A puzzle whole, its answers the only targets."""
-    stream = np.concatenate(([end_id], puzzle.tokens, [end_id])).astype(np.int64)
-    targets = np.full(len(stream) - 1, IGNORED)
-    for answer in puzzle.answers:
-        span = answer.targets(len(puzzle.tokens))
-        targets[span] = stream[1:][span]
-    return Chunk(number, stream[:-1], targets)
+def cut_puzzles(puzzles: Iterable[Puzzle], end_id: int) -> Iterator[Chunk]:
+    """Each puzzle whole, its answers the only targets."""
+    for number, puzzle in enumerate(puzzles):
+        stream = np.concatenate(([end_id], puzzle.tokens, [end_id])).astype(np.int64)
+        targets = np.full(len(stream) - 1, IGNORED)
+        for answer in puzzle.answers:
+            span = answer.targets(len(puzzle.tokens))
+            targets[span] = stream[1:][span]
+        yield Chunk(number, stream[:-1], targets)
+
+
+class _Spent:
+    """Costs of some positions, by puzzle."""
+
+    def __init__(self, count: int) -> None:
+        self.flops, self.positions = np.zeros(count), np.zeros(count, np.int64)
+        self.passes: list[np.ndarray | None] = [None] * count
+
+    def add(self, number: int, passes: np.ndarray, flops: np.ndarray) -> None:
+        """Take down a puzzle: passes [L, n] and FLOPs [n] of its positions."""
+        self.positions[number], self.flops[number] = len(flops), flops.sum()
+        self.passes[number] = passes.sum(1)
+
+    def stacked(self) -> np.ndarray:
+        """[N, L] passes."""
+        return np.stack([one for one in self.passes if one is not None])
 
 
 class _Tally:
@@ -189,9 +229,8 @@ class _Tally:
 
     def __init__(self, puzzles: Sequence[Puzzle]) -> None:
         self.puzzles = puzzles
-        count = len(puzzles)
-        self.nats, self.flops = np.zeros(count), np.zeros(count)
-        self.passes: list[np.ndarray | None] = [None] * count
+        self.nats = np.zeros(len(puzzles))
+        self.asked, self.whole = _Spent(len(puzzles)), _Spent(len(puzzles))
         self.found: list[list[tuple[bool, int, float]]] = [[] for _ in puzzles]
 
     def add(self, chunks: Sequence[Chunk], found: Guessed, flops: Tensor) -> None:
@@ -199,10 +238,11 @@ class _Tally:
         spent = flops.numpy()
         for row, chunk in enumerate(chunks):
             number, puzzle = chunk.document, self.puzzles[chunk.document]
-            asked = np.flatnonzero(chunk.targets != IGNORED)
+            asked, size = np.flatnonzero(chunk.targets != IGNORED), len(chunk.inputs)
             self.nats[number] = nats[row, asked].sum()
-            self.flops[number] = spent[row, asked].sum()
-            self.passes[number] = passes[:, row, asked].sum(1)
+            self.asked.add(number, passes[:, row, asked], spent[row, asked])
+            # What pads the row behind the puzzle is no part of it.
+            self.whole.add(number, passes[:, row, :size], spent[row, :size])
             for answer in puzzle.answers:
                 span = answer.targets(len(puzzle.tokens))
                 taken = passes[:, row, span]
@@ -222,10 +262,13 @@ class _Tally:
         by_puzzle = np.bincount(puzzle, weights=tokens, minlength=len(self.puzzles)).astype(np.int64)
         # Bytes of an answer are its tokens, but for an end.
         size = [sum(answer.end - answer.start for answer in one.answers) for one in self.puzzles]
-        stacked = np.stack([one for one in self.passes if one is not None])
-        likelihood = Likelihood(self.nats, by_puzzle, np.array(size), stacked, self.flops)
+        asked, whole = (
+            Likelihood(self.nats, by_puzzle, of.positions, np.array(size), of.stacked(), of.flops)
+            for of in (self.asked, self.whole)
+        )
         return AnswerScores(
-            likelihood,
+            asked,
+            whole,
             puzzle,
             np.array(task),
             np.array(bins),

@@ -117,8 +117,8 @@ class DepthCurve:
 
 
 def mean_passes(scored: Likelihood) -> float:
-    """Per token and layer."""
-    return float(scored.passes.sum() / scored.passes.shape[1] / scored.tokens.sum())
+    """Per position and layer."""
+    return float(scored.passes.sum() / scored.passes.shape[1] / scored.positions.sum())
 
 
 def calibrate(

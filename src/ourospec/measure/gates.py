@@ -18,7 +18,16 @@ from ourospec.device import DevicePolicy
 from ourospec.errors import ConfigError
 from ourospec.measure.oracle import by_document, regret, with_error
 from ourospec.measure.ranks import over_documents, spearman
-from ourospec.measure.tokens import Grid, ScoredDocument, TokenScorer, cut, in_batches, lay_out
+from ourospec.measure.tokens import (
+    IGNORED,
+    Chunk,
+    Grid,
+    ScoredDocument,
+    TokenScorer,
+    cut,
+    in_batches,
+    lay_out,
+)
 
 SAMPLE_TOKENS = 8_000
 """Targets that the gates are judged on, about."""
@@ -98,9 +107,25 @@ def lay_out_bench(
     tell: Callable[[str], None] | None = None,
 ) -> GateBench:
     """Documents as grids of at most `rows` chunks of at most `window` targets, see measure.likelihood."""
-    batches = list(in_batches(cut(documents, end_id, min(window, model.max_length)), rows))
-    grids = [lay_out(chunks, end_id) for chunks in batches]
-    owners = [np.full(len(chunk.targets), chunk.document) for chunks in batches for chunk in chunks]
+    chunks = cut(documents, end_id, min(window, model.max_length))
+    return lay_out_chunks(model, chunks, end_id, policy, rows, effort, tell)
+
+
+def lay_out_chunks(
+    model: GatedModel,
+    chunks: Iterable[Chunk],
+    end_id: int,
+    policy: DevicePolicy,
+    rows: int,
+    effort: Effort | None,
+    tell: Callable[[str], None] | None = None,
+) -> GateBench:
+    """Chunks, none longer than the model reads at once, as grids of at most `rows`."""
+    batches = list(in_batches(chunks, rows))
+    grids = [lay_out(batch, end_id) for batch in batches]
+    owners = [
+        np.full(int((chunk.targets != IGNORED).sum()), chunk.document) for batch in batches for chunk in batch
+    ]
     return GateBench(model, policy, grids, np.concatenate(owners), effort, tell or (lambda _: None))
 
 

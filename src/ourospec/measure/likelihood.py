@@ -67,27 +67,29 @@ class Likelihood:
     nats: np.ndarray
     """[N] float64, −ln p of all targets."""
     tokens: np.ndarray
-    """[N] int64, targets."""
+    """[N] int64, targets: what the losses are of."""
+    positions: np.ndarray
+    """[N] int64, what the costs are of: in text the positions that foretold a target."""
     bytes: np.ndarray
     """[N] int64, exact bytes of the raw text."""
     passes: np.ndarray
-    """[N, L] int64, passes run over the positions that predicted a target."""
+    """[N, L] int64, passes run over the positions."""
     flops: np.ndarray
-    """[N] float64, forward FLOPs of the passes that were run for those positions."""
+    """[N] float64, forward FLOPs of the passes that were run for the positions."""
 
     def summary(self) -> dict[str, Any]:
         """The figures, each ratio with its standard error over documents under `<name>_se`.
 
         loss is in nats per token; bits_per_byte compares models whatever their tokenizers; mean_passes is per
-        token and layer; flops_per_token is of the forward pass. An error that cannot be had (one document)
-        is NaN.
+        position and layer; flops_per_token is per position, of the forward pass. An error that cannot be had (one
+        document) is NaN.
         """
         layers = self.passes.shape[1]
         loss = ratio(self.nats, self.tokens)
         perplexity = math.exp(loss.value) if loss.value < 700 else math.inf
         bits = ratio(self.nats / math.log(2), self.bytes)
-        passes = ratio(self.passes.sum(1) / layers, self.tokens)
-        flops = ratio(self.flops, self.tokens)
+        passes = ratio(self.passes.sum(1) / layers, self.positions)
+        flops = ratio(self.flops, self.positions)
         return {
             "loss": loss.value,
             "loss_se": loss.error,
@@ -97,7 +99,7 @@ class Likelihood:
             "bits_per_byte_se": bits.error,
             "mean_passes": passes.value,
             "mean_passes_se": passes.error,
-            "passes_by_layer": (self.passes.sum(0) / self.tokens.sum()).tolist(),
+            "passes_by_layer": (self.passes.sum(0) / self.positions.sum()).tolist(),
             "flops_per_token": flops.value,
             "flops_per_token_se": flops.error,
             "documents": len(self.tokens),
@@ -231,9 +233,11 @@ class _Tally:
             raise DataError(
                 "There are no documents to score.", "Name a file or folder that holds text, with --data PATH."
             )
+        tokens = np.array(self.tokens, dtype=np.int64)
         return Likelihood(
             nats=np.array(self.nats, dtype=np.float64),
-            tokens=np.array(self.tokens, dtype=np.int64),
+            tokens=tokens,
+            positions=tokens,
             bytes=np.array(self.bytes, dtype=np.int64),
             passes=np.array(self.passes, dtype=np.int64),
             flops=np.array(self.flops, dtype=np.float64),
