@@ -269,6 +269,28 @@ def planted(helped: int) -> tuple[Any, Any]:
     return model, objective
 
 
+def test_a_gate_is_told_that_nothing_is_gained_where_nothing_is_asked():
+    """Half of the tokens that a pass would help foretell nothing, as in the question of a puzzle."""
+    helped, silent = 8, 4
+    model, objective = planted(helped)
+    config, gates = objective.config.credit, gate_parameters(model)
+    optimizer = torch.optim.Adam(gates.values(), lr=0.01)
+    with torch.no_grad():
+        model.embedding.table.weight[:silent, 3] = 1.0
+    generator = torch.Generator().manual_seed(1)
+    for step in range(200):
+        tokens = torch.randint(VOCABULARY, (2, 10), generator=generator)
+        targets = (tokens < helped).long().masked_fill(tokens < silent, -100)
+        loss = credit.teach_gains(config, model, tokens, targets, None, Clock(step, 200), Effort()).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    tokens = torch.arange(helped)[None]
+    foretold = model.probe_gain(tokens, None, torch.ones_like(tokens), 0, 1)[1][0] * config.nats_per_logit
+    assert foretold[silent:].min() > 0.05
+    assert foretold[:silent].abs().max() < 0.02
+
+
 def test_gates_learn_whom_a_pass_helps():
     """Token 1 follows those that are helped, token 0 the others; only in layer 0, whose second pass is worth it."""
     helped = 8

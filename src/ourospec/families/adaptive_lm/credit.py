@@ -222,7 +222,9 @@ def teach_gains(
 ) -> Lesson:
     """Put some gates to the test on these rows and regress them on what they should have foretold.
 
-    Each row tests one layer. Layers take turns from row to row and from step to step, passes from round to round.
+    Each row tests one layer. Layers take turns from row to row and from step to step, passes from round to round. A
+    position without a target, such as those of a puzzle's question, gains nothing, and its gate is told so: a gate that
+    is asked there but taught elsewhere would spend the budget on guesses.
 
     Args:
         tokens, targets: [R, T]. documents: [R, T] or None.
@@ -244,7 +246,6 @@ def teach_gains(
         counted = targets[here] >= 0
         worth = gain.clamp(-config.clip, config.clip) + config.stake * at_stake
         gains.append((gain * counted).sum())
-        losses.append((0.5 * (logit - worth / config.nats_per_logit) ** 2 * counted).sum())
-    number = (targets >= 0).sum()
-    loss = config.weight * torch.stack(losses).sum() / number.clamp(min=1)
-    return Lesson(loss, {"credit_gain": Mean(torch.stack(gains).sum(), number)})
+        losses.append((0.5 * (logit - worth * counted / config.nats_per_logit) ** 2).sum())
+    loss = config.weight * torch.stack(losses).sum() / targets.numel()
+    return Lesson(loss, {"credit_gain": Mean(torch.stack(gains).sum(), (targets >= 0).sum())})
