@@ -226,6 +226,7 @@ def markdown(found: Findings, verdict: Verdict) -> str:
 
 def picture(found: Findings) -> Figure:
     """Bits per byte against executed FLOPs: a mark for each arm, a line through each trained arm's efforts."""
+    height = "bits per byte of the answers" if found.asks else "bits per byte"
     data, arms = [], sorted(found.claim.arms, key=lambda arm: not isinstance(arm, TrainedArm))
     trained = sum(isinstance(arm, TrainedArm) for arm in arms)
     # Both sorts begin with the first colour: the marks tell them apart.
@@ -244,8 +245,8 @@ def picture(found: Findings) -> Figure:
             mark["error_y"] = {"type": "data", "array": numbers([bits.std(ddof=1)])}
         data.append(mark)
     return Figure(
-        "curve", "Claim", "Bits per byte against executed FLOPs", CAPTION, data,
-        axes("bits per byte", "executed MFLOP per token, forward"),
+        "curve", "Claim", f"{height.capitalize()} against executed FLOPs", CAPTION, data,
+        axes(height, "executed MFLOP per token, forward"),
     )  # fmt: skip
 
 
