@@ -148,13 +148,20 @@ def test_the_picture_shows_every_arm(finished):
 
 def test_a_mixture_lies_between_its_parts():
     def scores(nats, flops):
-        return {"nats": nats, "flops": flops, "tokens": [1, 1], "bytes": [1, 1], "passes": flops}
+        each = {name: [1, 1] for name in ("tokens", "positions", "bytes")}
+        return {**each, "nats": nats, "flops": flops, "passes": flops}
 
     arm = MixedArm(name="m", mix=("a", "b"), to="c")
     cheap, dear = scores([4.0, 2.0], [1.0, 1.0]), scores([2.0, 1.0], [3.0, 3.0])
     half = mixed(arm, cheap, dear, scores([0.0, 0.0], [2.0, 2.0]))
     assert (half["nats"], half["flops"], half["share"]) == ([3.0, 1.5], [2.0, 2.0], 0.5)
     assert mixed(arm, cheap, dear, scores([0.0, 0.0], [3.01, 3.01]))["share"] == 1.0
+    asked = [
+        {**one, "answers": [1, 1], "right": right, "bins": {"b": [sum(right), 2]}}
+        for one, right in ((cheap, [0, 0]), (dear, [1, 0]))
+    ]
+    exact = mixed(arm, *asked, scores([0.0, 0.0], [2.0, 2.0]))
+    assert (exact["answers"], exact["right"], exact["bins"]) == ([1, 1], [0.5, 0.0], {"b": [0.5, 2.0]})
     with pytest.raises(ConfigError, match="not between"):
         mixed(arm, cheap, dear, scores([0.0, 0.0], [4.0, 4.0]))
 
