@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ourospec.contracts import Effort, LanguageModel, Output
 from ourospec.device import DevicePolicy
-from ourospec.measure.answers import Puzzle, asked_chunk
+from ourospec.measure.answers import Puzzle, cut_puzzles
 from ourospec.measure.halting import follow_difficulty, judge_halting
 from ourospec.measure.oracle import by_document, with_error
 from ourospec.measure.tokens import (
@@ -140,7 +140,7 @@ def lay_out_thinking(
     """
     every = list(documents)
     if asks:
-        chunks: Iterable[Chunk] = (asked_chunk(number, one, end_id) for number, one in enumerate(every))
+        chunks: Iterable[Chunk] = cut_puzzles(every, end_id)
     else:
         chunks = cut(every, end_id, min(window, model.max_length))
     batches = list(in_batches(chunks, rows))
