@@ -52,7 +52,12 @@ def shrink(recipe: TextRecipe, **depth) -> TextRecipe:
         if isinstance(networks, OneNetworkConfig):
             networks = networks.model_copy(update={"mlp_hidden": 40, "inner": min(networks.inner, 1)})
         update["recursion"] = model.recursion.model_copy(
-            update={"halt_bias": 0.0, "halt_above": 0.5, "networks": networks}
+            update={
+                "steps": min(model.recursion.steps, 4),
+                "halt_bias": 0.0,
+                "halt_above": 0.5,
+                "networks": networks,
+            }
         )
     if isinstance(getattr(model, "memory", None), AssociativeConfig):
         size = {"heads": 2, "key_width": 8, "value_width": 8, "write_strength": 0.7}
