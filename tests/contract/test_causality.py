@@ -56,6 +56,14 @@ def variants():
 
 MODELS = variants()
 every_model = pytest.mark.parametrize("name", MODELS)
+GATED = [
+    name
+    for name, model in MODELS.items()
+    if any(
+        part.endswith(("gate.output.weight", "halt.weight")) and not part.startswith("memory_gate")
+        for part, _ in model.named_parameters()
+    )
+]
 rows = st.integers(1, 3)
 lengths = st.integers(2, miniature.LENGTH)
 seeds = st.integers(0, 10_000)
@@ -149,8 +157,7 @@ def test_prefill_and_cached_steps_equal_the_full_forward(name, batch, length, se
 def test_compacted_equals_masked_whole_and_cached(name, batch, length, seed, packed, threshold, data):
     """To 1e-12 of the logits' spread, with the same passes for every token; see also tests/nn/test_compaction.py."""
     model, tokens = MODELS[name], text(batch, length, seed)
-    gated = not name.startswith("dense") and "fixed" not in name
-    effort = Effort(threshold=threshold) if gated else None
+    effort = Effort(threshold=threshold) if name in GATED else None
     documents = borders(batch, length, seed) if packed else None
     found = {}
     at = data.draw(st.integers(1, length))
@@ -211,7 +218,7 @@ def half(name):
     return copy.deepcopy(MODELS[name]).float()
 
 
-@pytest.mark.parametrize("name", [n for n in MODELS if not n.startswith("dense") and "fixed" not in n])
+@pytest.mark.parametrize("name", GATED)
 @few
 @given(rows, lengths, seeds, st.floats(0.01, 0.99))
 def test_limits_hold_for_any_threshold(name, batch, length, seed, threshold):

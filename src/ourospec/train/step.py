@@ -59,7 +59,7 @@ def accumulate(
 
     Raises:
         DataError: there is no target in any micro-batch.
-        ValueError: the objective counts other targets than the batch, and carries nothing.
+        ValueError: the objective counts other targets than the batch, and has no true attribute `carries_rows`.
     """
     num_targets = sum(batch.num_targets for batch in batches)
     counted = 0
@@ -73,7 +73,7 @@ def accumulate(
     for batch in batches:
         with policy.autocast():
             step = objective(model, batch.to(policy.device), carry, clock)
-        if step.num_targets != batch.num_targets and step.carry is None:
+        if step.num_targets != batch.num_targets and not getattr(objective, "carries_rows", False):
             raise ValueError(
                 f"the objective counts {step.num_targets} targets, the batch {batch.num_targets}"
             )

@@ -69,6 +69,11 @@ class RecursiveObjective(NextToken):
         """Whether there is a halting head."""
         return self.recursion.halting == "learned"
 
+    @property
+    def carries_rows(self) -> bool:
+        """Whether it learns from rows of earlier batches, and so counts other targets than a batch's."""
+        return self.config.segments > 1
+
     def effort(self, clock: Clock) -> Effort | None:
         if self.decides and clock.fraction < self.config.halting.starts:
             return Effort(forced_passes=self.recursion.steps)
@@ -85,7 +90,7 @@ class RecursiveObjective(NextToken):
         return math.floor((clock.step + 1) * halting.practice) > math.floor(clock.step * halting.practice)
 
     def __call__(self, model: Any, batch: TextBatch, carry: Any, clock: Clock) -> Step:
-        carries = self.config.segments > 1
+        carries = self.carries_rows
         segment = take_up(batch, carry if carries else None)
         start = None if segment.thought is None else Start(segment.thought, segment.fresh)
         output: Output = model(
