@@ -241,9 +241,11 @@ def lessons(case: Case) -> dict[str, Any]:
             asked, answers = next(probes)
             tested += len(asked["targets"])
             for target, *said in zip(asked["targets"].flatten(), *map(torch.flatten, answers), strict=True):
-                if target < 0:
-                    continue
                 gain, logit, at_stake = (float(number.detach()) for number in said)
+                if target < 0:
+                    # Nothing is gained where nothing is asked, and the gate hears of it.
+                    errors.append(0.5 * logit**2)
+                    continue
                 worth = max(-config.clip, min(config.clip, gain)) + config.stake * at_stake
                 found.append(gain)
                 errors.append(0.5 * (logit - worth / config.nats_per_logit) ** 2)
