@@ -192,8 +192,13 @@ class Attention(nn.Module):
     def pass_flops(self, context: float, *, with_keys: bool) -> float:
         """FLOPs per token with `context` visible keys; the first pass also projects keys and values."""
         width = self.out.in_features
-        projections = 2 * width * (self.qkv.out_features if with_keys else width) + 2 * width * width
+        projections = 4 * width * width + (self.tell_flops() if with_keys else 0)
         return projections + 4 * width * (min(context, self.window) if self.window else context)
+
+    def tell_flops(self) -> int:
+        """FLOPs per token of keys and values alone."""
+        width = self.out.in_features
+        return 2 * width * (self.qkv.out_features - width)
 
 
 @torch.no_grad()

@@ -7,7 +7,9 @@ import pytest
 from ourospec.data.puzzles.config import MixtureSource
 from ourospec.data.text import open_text
 from ourospec.families import PRESETS
+from ourospec.families.recursive_lm.networks import TwoNetworks, TwoNetworksConfig
 from ourospec.families.recursive_lm.recipe import RecursiveRecipe
+from ourospec.nn.attention import AttentionConfig
 from ourospec.nn.memory import DeltaMemoryConfig
 
 ORDER = ("speed", "memory", "reasoning")
@@ -56,3 +58,14 @@ def test_memory_binds_where_it_is_to_be_shown():
         model = PRESETS[name]().model
         if model.memory is not None and "compat" not in name:
             assert 0 < model.attention.window < model.max_length, name
+
+
+def test_keys_that_heads_share_cost_less():
+    """Counted by hand: two maps of 16 by 16, and keys and values of one head of 8 beside them."""
+    config = AttentionConfig(heads=2, kv_heads=1)
+    networks = TwoNetworks(16, config, TwoNetworksConfig(inner=2))
+    assert networks.begin_flops(10) == 2 * (2 * 16 * 16) + 2 * 16 * (8 + 8)
+    # Twice two reads (queries, outputs, 10 keys) and the reasoning's network; then keys, values, the answer's network.
+    read = 2 * (2 * 16 * 16) + 4 * 16 * 10
+    reasoning, answer = 2 * (48 * 32 + 32 * 16), 2 * (32 * 32 + 32 * 16)
+    assert networks.step_flops(10) == 2 * (2 * read + reasoning) + 2 * 16 * (8 + 8) + answer

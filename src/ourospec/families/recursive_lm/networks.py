@@ -109,14 +109,12 @@ class TwoNetworks(nn.Module):
     def begin_flops(self, context: float) -> float:
         """FLOPs of a token before the first step: both projections, and the keys and values of the text."""
         del context
-        width = self.begin_z.in_features
-        return matmul_flops(self.begin_z) + matmul_flops(self.begin_y) + 4 * width * width
+        return matmul_flops(self.begin_z) + matmul_flops(self.begin_y) + self.text.tell_flops()
 
     def step_flops(self, context: float) -> float:
         """FLOPs of a token in one step with `context` visible keys."""
-        width = self.begin_z.in_features
         reads = 2 * self.text.pass_flops(context, with_keys=False) + matmul_flops(self.think)
-        return self.inner * reads + 4 * width * width + matmul_flops(self.answer)
+        return self.inner * reads + self.answers.tell_flops() + matmul_flops(self.answer)
 
 
 class OneNetwork(nn.Module):
