@@ -73,6 +73,9 @@ def test_generate_says_which_puzzles_there_are(thinker, trained, ouro):
     for more in (("--prompt", "x"), ("--temperature", "0"), ("--budget", "1.5"), ("--speculate",)):
         code, _, err = ouro("generate", thinker, "--puzzle", "1", *more)
         assert code == 2 and f"{more[0]} means nothing beside --puzzle" in err
+    # Best weights may be asked; this run keeps none, which is another answer than that they mean nothing here.
+    code, _, err = ouro("generate", thinker, "--puzzle", "1", "--checkpoint", "best")
+    assert code != 0 and "means nothing" not in err and "keep-best" in err
     assert ouro("generate", thinker, "--puzzle", "1", "--max-passes", "2")[0] == 0
 
 

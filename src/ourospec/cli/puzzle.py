@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 END = "‹end›"
 """Stands where the text ends."""
 ITSELF = "as it decides"
-WITH_PUZZLE = ("run", "puzzle", "each_pass", "max_passes", "threshold", "readout", "json")
+WITH_PUZZLE = ("run", "puzzle", "each_pass", "checkpoint", "max_passes", "threshold", "readout", "json")
 """What else may be said about a puzzle."""
 NOT_EACH_PASS = ("prompts_file", "max_passes", "threshold", "readout", "budget", "budget_ms", "speculate")
 """What cannot be said beside --each-pass, which decides how long the model thinks."""
