@@ -159,16 +159,16 @@ class AdaptiveLayer(Compacting):
                 self._narrow(gathering, ledger, alive, widest, visibility, previous)
             company, x = gathering.company, gathering.x
             entering = ledger.enter(dead_too=self._by_batch)
-            state = self.attention_norm(x)
-            if index and self.depth.learned_passes:
-                state = state * self.reads[index - 1]
+            state = self.attention_norm(x, self._read(index))
             queries, kv = self._queries(state, kv, company, cache)
             change, loss = self._update(index, x, queries, kv, company, ledger.alive)
             if loss is not None:
                 record.losses.append(loss)
             update = Update(index, state, x, change, previous)
             weight = ledger.alive if self.depth.weight == "full" else entering
-            gathering.x = x + (change if index == 0 else company.take(weight)[..., None] * change)
+            # Of packed tokens all are alive.
+            whole = index == 0 or (weight is ledger.alive and isinstance(company, Packed))
+            gathering.x = x + (change if whole else company.take(weight)[..., None] * change)
             if rehearsal is not None:
                 record.relative.append(company.spread(update.relative))
                 if index == 0:
@@ -242,6 +242,10 @@ class AdaptiveLayer(Compacting):
             return self._by_batch and bool(ledger.alive.float().mean() <= BATCH_EXIT_SHARE)
         return False
 
+    def _read(self, index: int) -> Float[Tensor, " D"] | None:
+        """The gains by which the pass reads the stream, where it has its own."""
+        return self.reads[index - 1] if index and self.depth.learned_passes else None
+
     def _queries(
         self,
         state: Tensor,
@@ -268,9 +272,7 @@ class AdaptiveLayer(Compacting):
     ) -> tuple[Tensor, Tensor | None]:
         """α_k·u_k [*rows, D], from a token's own state and queries and the layer's keys and values."""
         attended = company.attend(self.attention, queries, kv)
-        inner, loss = self.mlp_norm(x + attended), None
-        if index and self.depth.learned_passes:
-            inner = inner * self.reads[index - 1]
+        inner, loss = self.mlp_norm(x + attended, self._read(index)), None
         mlp = self.later_mlps[index - 1] if index and self.later_mlps else self.mlp
         if isinstance(mlp, MoE):
             inner, loss = mlp(inner, company.take(alive))

@@ -23,12 +23,16 @@ class RMSNorm(nn.Module):
             return _normalise(x, self.gain, self.eps, x.dtype)
         return _RMSNorm.apply(x, self.gain, self.eps, x.dtype)  # pyright: ignore[reportReturnType]
 
-    def forward(self, x: Float[Tensor, "*rows D"]) -> Float[Tensor, "*rows D"]:
+    def forward(
+        self, x: Float[Tensor, "*rows D"], further: Float[Tensor, " D"] | None = None
+    ) -> Float[Tensor, "*rows D"]:
+        """y, with `further` gains times the own ones where such are given."""
         kind = x.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+        gain = self.gain if further is None else self.gain * further
         if torch.compiler.is_compiling():
-            return _normalise(x, self.gain, self.eps, dtype)
-        return _RMSNorm.apply(x, self.gain, self.eps, dtype)  # pyright: ignore[reportReturnType]
+            return _normalise(x, gain, self.eps, dtype)
+        return _RMSNorm.apply(x, gain, self.eps, dtype)  # pyright: ignore[reportReturnType]
 
 
 def _normalise(x: Tensor, gain: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
