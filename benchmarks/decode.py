@@ -5,7 +5,8 @@
 All contenders decode greedily in this process, each as its users would call it, and take turns within a round: a slow
 spell of the machine meets them all, and the ratios are taken round by round. They are
 
-    adaptive        the run, at the threshold whose held-out loss is within 0.5% of full depth with fewest passes
+    adaptive        the run, at the threshold of fewest passes whose held-out loss is within 0.5% of the least that any
+                    threshold has, and so of full depth
     full depth      the same, every token all passes
     one pass        the same, every token one pass
     dense_lm        its shape and so many layers that it has about as many parameters
@@ -37,7 +38,9 @@ from harness import Figure, finish, machine, spread
 PROMPT = 32
 """Tokens of every prompt."""
 LOSS = 1.005
-"""Held-out loss that adaptive depth may have, in units of that of full depth."""
+"""Held-out loss that adaptive depth may have, in units of the least at any threshold."""
+PERCENT = (0, 10, 30, 50, 60, 70, 80, 85, 90, 95, 99)
+"""Thresholds that are tried."""
 PASSES = 1.3
 """Mean passes that random weights are set to."""
 HELDOUT = 40_000
@@ -71,7 +74,7 @@ class Contender:
 
 
 def trained_subject(run: str) -> Subject:
-    """The run, and the least depth whose held-out loss is near enough to that of full depth."""
+    """The run, and the least depth whose held-out loss is near enough to the best."""
     import ourospec
     from ourospec.contracts import Effort
 
@@ -81,13 +84,12 @@ def trained_subject(run: str) -> Subject:
         found = loaded.evaluate(most_tokens=HELDOUT, effort=Effort(threshold=threshold))
         return float(found["loss"]), float(found["mean_passes"])
 
-    deepest, passes = score(0.0)
-    best, about = 0.0, f"{run}: at {passes:.2f} passes, as no fewer keep the loss"
-    for percent in (1, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 99):
-        loss, passes = score(percent / 100)
-        if loss <= LOSS * deepest:
-            best = percent / 100
-            about = f"{run}: threshold {best:g}, {passes:.3f} passes, loss {loss:.4f} against {deepest:.4f}"
+    found = {percent / 100: score(percent / 100) for percent in PERCENT}
+    deepest, least = found[0.0][0], min(loss for loss, _ in found.values())
+    best = max(threshold for threshold, (loss, _) in found.items() if loss <= LOSS * least)
+    loss, passes = found[best]
+    about = f"{run}: threshold {best:g}, {passes:.3f} passes, loss {loss:.4f}"
+    about += f"; least {least:.4f}, full depth {deepest:.4f}"
     return Subject(loaded.model, loaded.tokenizer.vocab_size, best, about)
 
 
@@ -272,9 +274,9 @@ def main() -> int:
     options = parser.parse_args()
     import torch
 
-    torch.set_num_threads(options.threads)
     untrained = options.quick or not Path(options.run).is_dir()
     subject = random_subject() if untrained else trained_subject(options.run)
+    torch.set_num_threads(options.threads)
     turns, tokens = (3, 48) if options.quick else (options.turns, 128)
     figures: list[Figure] = []
     for batch in (1, 8, 32):

@@ -92,6 +92,29 @@ def test_matmul_attention_of_cached_steps():
         )
 
 
+@pytest.mark.parametrize("tiles", [True, False])
+def test_half_precision_takes_the_faster_kernel_and_says_the_same(tiles, monkeypatch):
+    """Plain products with gradients; without them the fused kernel where it has tiles. Both on any machine."""
+    torch.manual_seed(0)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: tiles)
+    module, taken = Attention(16, AttentionConfig(heads=4, window=5)), []
+    initialise(module, 2)
+    for name in ("_by_kernel", "_by_matmul"):
+        kernel = getattr(module, name)
+        monkeypatch.setattr(
+            module, name, lambda *a, name=name, kernel=kernel: taken.append(name) or kernel(*a)
+        )
+    x = torch.randn(2, 11, 16)
+    visibility = Visibility(11, x.device, documents=documents_of(2, 11, 1))
+    with torch.autocast("cpu", torch.bfloat16):
+        trained = module(x, visibility)
+        with torch.no_grad():
+            scored = module(x, visibility)
+    assert taken == ["_by_matmul", "_by_kernel" if tiles else "_by_matmul"]
+    torch.testing.assert_close(scored, trained.detach(), rtol=0.02, atol=0.02)
+    torch.testing.assert_close(scored.float(), module(x, visibility).detach(), rtol=0.05, atol=0.05)
+
+
 @given(st.integers(1, 40), st.integers(0, 12), st.integers(0, 99))
 @settings(deadline=None, max_examples=25)
 def test_statistics_by_definition(length, window, seed):
@@ -178,6 +201,9 @@ def test_norm():
         module.gain.uniform_(0.5, 2)
     x = torch.randn(3, 4, 5, dtype=torch.float64, requires_grad=True)
     assert_same(module(x), reference.rms_norm(x, module.gain), [x, module.gain])
+    further = torch.rand(5, dtype=torch.float64, requires_grad=True)
+    slow = reference.rms_norm(x, module.gain) * further
+    assert_same(module(x, further), slow, [x, module.gain, further])
 
 
 @given(st.integers(1, 30), st.integers(2, 50), st.integers(0, 99))
