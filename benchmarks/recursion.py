@@ -142,7 +142,7 @@ def special(bench: Bench) -> list[Figure]:
         figures.append(spread(f"special: {row.name}, steps of an answer", depths[row.name]))
     for shorter, longer in (("speed", "memory"), ("memory", "reasoning")):
         more = [b - a for a, b in zip(depths[shorter], depths[longer], strict=True)]
-        figures.append(spread(f"special: steps of {longer} less of {shorter}", more, at_least=0.0))
+        figures.append(spread(f"special: steps of {longer} less of {shorter}", more, at_least=0.01))
     return figures
 
 

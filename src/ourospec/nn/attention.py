@@ -23,8 +23,8 @@ from ourospec.nn.matmul_attention import matmul_attention
 from ourospec.nn.rope import Rotary
 from ourospec.nn.visibility import Visibility
 
-# Up to this many keys plain matrix products beat the CPU's flash kernel in half precision (benchmarks/attention.py
-# prints by how much); beyond, the weights that they keep for the backward pass would take too much memory.
+# Up to this many keys plain matrix products may beat the fused kernel (device.matmul_attention_is_faster); beyond, the
+# weights that they keep for the backward pass would take too much memory.
 MATMUL_KEYS = 2048
 LOGIT_ROWS = 128
 """Queries whose logits are held at a time, where they are looked at."""

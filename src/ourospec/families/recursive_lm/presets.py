@@ -44,37 +44,32 @@ class Special(NamedTuple):
 
 SPECIALISATIONS = {
     #                                          pointer modular addition recall needle copy
-    "reasoning": Special(0.9, 4, 0.7, 42, (4.0, 2.0, 2.0, 1.0, 1.0, 1.0)),
-    "memory": Special(0.7, 8, 0.5, 1337, (1.0, 1.0, 1.0, 4.0, 4.0, 2.0)),
+    "reasoning": Special(0.98, 4, 0.7, 42, (6.0, 1.0, 1.0, 1.0, 1.0, 1.0)),
+    "memory": Special(0.95, 8, 0.5, 1337, (4.0, 1.0, 1.0, 3.0, 2.0, 1.0)),
     "speed": Special(0.5, 2, 0.3, 2023, (1.0, 1.0, 1.0, 1.0, 2.0, 4.0)),
 }
 
 
-def _tasks() -> Sequence[TaskConfig]:
+def _tasks(tiny: bool) -> Sequence[TaskConfig]:
     """All three specialisations learn all of these, so that they can be compared on the same puzzles."""
-    return (
-        PointerTask(questions=6),
-        ModularTask(),
-        AdditionTask(most_terms=4),
-        RecallTask(),
-        NeedleTask(length=48),
-        CopyTask(),
-    )
+    # What takes several steps has to be learned before heads decide; the tiny ones have little time for it.
+    pointer = PointerTask(nodes=5, most_hops=3, questions=5) if tiny else PointerTask(questions=6)
+    return (pointer, ModularTask(), AdditionTask(most_terms=4), RecallTask(), NeedleTask(), CopyTask())
 
 
 def _special(name: str, tiny: bool) -> RecursiveRecipe:
     special = SPECIALISATIONS[name]
     parts = tuple(
-        Part(task=task, weight=weight) for task, weight in zip(_tasks(), special.weights, strict=True)
+        Part(task=task, weight=weight) for task, weight in zip(_tasks(tiny), special.weights, strict=True)
     )
-    width, layers, window = (96, 2, 16) if tiny else (256, 10, 64)
+    width, layers, window = (96, 1, 40) if tiny else (256, 10, 64)
     length = 66 if tiny else 132
     return RecursiveRecipe(
         name=f"tiny_{name}" if tiny else name,
         seed=special.seed,
         data=TextData(source=MixtureSource(parts=parts), tokenizer=ByteTokenizerConfig()),
         train=TrainConfig(
-            steps=1_000 if tiny else 20_000,
+            steps=1_600 if tiny else 20_000,
             batch_size=32 if tiny else 64,
             micro_batch_size=32 if tiny else 16,
             window=length,
@@ -82,6 +77,8 @@ def _special(name: str, tiny: bool) -> RecursiveRecipe:
             eval_tokens=20_000,
             sample_every=500 if tiny else 2_000,
             save_every=250,
+            # In bfloat16 pointer chasing was not always learned, and at this width it is no faster.
+            precision="float32" if tiny else "auto",
         ),
         optim=mugrokfast(muon_lr=0.02, lr=3e-3, strength=0.02),
         model=RecursiveConfig(
@@ -103,7 +100,7 @@ def _special(name: str, tiny: bool) -> RecursiveRecipe:
             ),
             max_length=length,
         ),
-        objective=RecursiveObjectiveConfig(step_power=2.0, halting=HaltingConfig(starts=0.6)),
+        objective=RecursiveObjectiveConfig(step_power=2.0, halting=HaltingConfig(starts=0.7)),
     )
 
 
@@ -282,12 +279,15 @@ def sudoku_6x6() -> RecursiveRecipe:
         attention=AttentionConfig(heads=4, rotary_fraction=0.5),
         mlp_hidden=256,
         recursion=RecursionConfig(
-            steps=8, networks=OneNetworkConfig(inner=0, layers=1, mlp_hidden=256), halt_above=0.9
+            steps=8, networks=OneNetworkConfig(inner=0, layers=1, mlp_hidden=256), halt_above=0.99
         ),
         max_length=task.longest + 1,
     )
-    objective = RecursiveObjectiveConfig(step_power=1.0, halting=HaltingConfig(starts=0.6))
-    return _puzzle("sudoku_6x6", task, model, objective, steps=1_000)
+    # The question has to be thought about, too: its tokens are not taught to leave. A grid is right when all its cells
+    # are: heads have to be surer than where one letter is asked.
+    halting = HaltingConfig(starts=0.8, unasked="ignore")
+    objective = RecursiveObjectiveConfig(step_power=2.0, halting=halting)
+    return _puzzle("sudoku_6x6", task, model, objective, steps=1_500)
 
 
 def maze() -> RecursiveRecipe:
