@@ -1,8 +1,8 @@
 """Causal attention by plain matrix products, with its backward pass by hand.
 
-For half precision on a CPU, where the flash kernel's backward pass is slow (figures: benchmarks/attention.py). The weights of a
-block of queries are computed against the keys up to that block's end, so the upper triangle is never touched;
-they are kept for the backward pass, which costs B·H·T·T/2 elements of memory.
+For half precision on a CPU, where the flash kernel's backward pass is slow (figures: benchmarks/attention.py). The
+weights of a block of queries are computed against the keys up to that block's end, so the upper triangle is never
+touched; they are kept for the backward pass, which costs B·H·T·T/2 elements of memory.
 """
 
 from __future__ import annotations
