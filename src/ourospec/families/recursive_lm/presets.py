@@ -44,8 +44,8 @@ class Special(NamedTuple):
 
 SPECIALISATIONS = {
     #                                          pointer modular addition recall needle copy
-    "reasoning": Special(0.98, 4, 0.7, 42, (6.0, 1.0, 1.0, 1.0, 1.0, 1.0)),
-    "memory": Special(0.95, 8, 0.5, 1337, (4.0, 1.0, 1.0, 3.0, 2.0, 1.0)),
+    "reasoning": Special(0.995, 4, 0.7, 42, (6.0, 1.0, 1.0, 1.0, 1.0, 1.0)),
+    "memory": Special(0.99, 8, 0.5, 1337, (4.0, 1.0, 1.0, 3.0, 2.0, 1.0)),
     "speed": Special(0.5, 2, 0.3, 2023, (1.0, 1.0, 1.0, 1.0, 2.0, 4.0)),
 }
 
