@@ -123,8 +123,9 @@ def matmul_attention_is_faster(queries: torch.Tensor) -> bool:
     """
     if queries.device.type != "cpu" or queries.dtype not in (torch.bfloat16, torch.float16):
         return False
-    tiles = queries.dtype == torch.bfloat16 and torch.cpu._is_amx_tile_supported()
-    return torch.is_grad_enabled() or not tiles
+    if torch.is_grad_enabled() or queries.dtype == torch.float16:
+        return True
+    return not torch.cpu._is_amx_tile_supported()
 
 
 def moving_cost(device: torch.device) -> tuple[float, float]:
