@@ -21,10 +21,10 @@ EXACT = {"rtol": 1e-12, "atol": 1e-12}
 FEATURES = ("state", "update", "direction", "second_difference", "entropy", "top_mass", "agreement")
 
 
-def a_layer(seed=0, width=16, moe=False, window=0, dtype=torch.float64, **depth):
+def a_layer(seed=0, width=16, moe=False, window=0, dtype=torch.float64, kv_heads=2, **depth):
     torch.manual_seed(seed)
     config = {"max_passes": 4, "threshold": 0.2, "gate_bias": 0.5, "learned_passes": True, **depth}
-    attention = AttentionConfig(heads=4, kv_heads=2, window=window)
+    attention = AttentionConfig(heads=4, kv_heads=kv_heads, window=window)
     experts = MoEConfig(experts=4, top_k=2, hidden=8, shared_hidden=8) if moe else None
     layer = AdaptiveLayer(width, attention, 24, "swiglu", DepthConfig(**config), experts).to(dtype)
     initialise(layer, residual_branches=2)
@@ -145,14 +145,25 @@ def test_in_the_types_of_training(dtype):
     assert (compacted[1].passes == masked[1].passes).float().mean() > 0.97
 
 
-def test_by_matrix_products(monkeypatch):
-    """The kernel of half precision, here in float64, with blocks that end anywhere."""
+@pytest.mark.parametrize("kv_heads", [2, 4])
+def test_by_matrix_products(kv_heads, monkeypatch):
+    """The kernel of half precision, here in float64, with blocks that end anywhere; the fused one says the same."""
+    by_kernel = run(a_layer(kv_heads=kv_heads), _some_states(), "compacted", Effort(), _some_documents())
     monkeypatch.setattr("ourospec.nn.attention.matmul_attention_is_faster", lambda queries: True)
     for block in (1, 3, 100):
         monkeypatch.setattr("ourospec.nn.visibility.PACKED_BLOCK", block)
-        layer, h = a_layer(block), torch.randn(3, 11, 16, dtype=torch.float64)
-        documents = torch.cumsum(torch.rand(3, 11) < 0.2, 1)
-        assert_same(*(run(layer, h, way, Effort(), documents) for way in ("masked", "compacted")), **EXACT)
+        layer, h, documents = a_layer(kv_heads=kv_heads), _some_states(), _some_documents()
+        masked, compacted = (run(layer, h, way, Effort(), documents) for way in ("masked", "compacted"))
+        assert_same(masked, compacted, **EXACT)
+        assert_same(by_kernel, compacted, **EXACT)
+
+
+def _some_states():
+    return torch.randn(3, 11, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+
+
+def _some_documents():
+    return torch.cumsum(torch.rand(3, 11, generator=torch.Generator().manual_seed(4)) < 0.2, 1)
 
 
 def test_keeps_less_for_the_backward_pass():

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from ourospec.nn.attention import Attention, AttentionConfig
 from ourospec.nn.cross_entropy import linear_cross_entropy, linear_cross_entropy_by_row, token_nll
 from ourospec.nn.init import initialise
-from ourospec.nn.matmul_attention import matmul_attention
+from ourospec.nn.matmul_attention import matmul_attention, share
 from ourospec.nn.mlp import GELU, SwiGLU
 from ourospec.nn.moe import MoE, MoEConfig
 from ourospec.nn.norm import RMSNorm
@@ -90,6 +90,31 @@ def test_matmul_attention_of_cached_steps():
             whole[:, :, -length:],
             **CLOSE,
         )
+
+
+@pytest.mark.parametrize("other_kernel", [False, True])
+def test_readers_that_share_keys_add_up_one_gradient(other_kernel, monkeypatch):
+    """Two runs over one graph, with readers that see other lengths, and one that gives a gradient of its own."""
+    monkeypatch.setattr("ourospec.nn.visibility.QUERY_BLOCK", 3)
+    torch.manual_seed(0)
+    kept = [torch.randn(2, 3, 9, 4, dtype=torch.float64, requires_grad=True) for _ in range(2)]
+    asked = [torch.randn(2, 3, length, 4, dtype=torch.float64) for length in (9, 5, 1)]
+
+    def gradients(keys, values):
+        read = []
+        for q in asked:
+            visibility = Visibility(q.shape[2], q.device, past=9 - q.shape[2])
+            bias = visibility.bias(0, q.dtype)
+            if other_kernel and q.shape[2] == 5:
+                read.append(torch.nn.functional.scaled_dot_product_attention(q, keys, values, attn_mask=bias))
+            else:
+                read.append(matmul_attention(q, keys, values, bias, tuple(visibility.blocks())))
+        loss = sum(x.square().sum() for x in read)
+        return [torch.autograd.grad(loss, kept, retain_graph=True) for _ in range(2)]
+
+    for found, wanted in zip(gradients(*share(*kept)), gradients(*kept), strict=True):
+        for mine, plain in zip(found, wanted, strict=True):
+            torch.testing.assert_close(mine, plain, **CLOSE)
 
 
 @pytest.mark.parametrize("tiles", [True, False])

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from ourospec.device import moving_cost
 from ourospec.nn.attention import Attention, AttentionStatistics
 from ourospec.nn.cache import KeyValues
+from ourospec.nn.gather import narrow, put, rejoin, select
 from ourospec.nn.visibility import PackedVisibility, Visibility
 
 Execution = Literal["auto", "masked", "compacted"]
@@ -50,36 +51,6 @@ def execute(model: nn.Module, how: Execution) -> Iterator[None]:
             part.execution = was
 
 
-class _Select(torch.autograd.Function):
-    """x.index_select(dim, index), with a backward pass that knows where each entry came from.
-
-    Without `back` the entries are distinct. With it, entry back[n] of the result is the one that counts of x's n-th,
-    and nobody reads the others. The general backward pass has to add, one entry after another.
-    """
-
-    @staticmethod
-    def forward(ctx, x: Tensor, dim: int, index: Tensor, back: Tensor | None) -> Tensor:
-        ctx.save_for_backward(index, back)
-        ctx.dim, ctx.size = dim, x.shape[dim]
-        return x.index_select(dim, index)
-
-    @staticmethod
-    def backward(ctx, *grads: Tensor):
-        (grad,), (index, back) = grads, ctx.saved_tensors
-        if back is not None:
-            return grad.index_select(ctx.dim, back), None, None, None
-        shape = [*grad.shape]
-        shape[ctx.dim] = ctx.size
-        return grad.new_zeros(shape).index_copy_(ctx.dim, index, grad), None, None, None
-
-
-def _select(x: Tensor, dim: int, index: Tensor, back: Tensor | None = None) -> Tensor:
-    """As _Select; by plain steps where a compiler writes the backward pass itself."""
-    if torch.compiler.is_compiling():
-        return x.index_select(dim, index)
-    return _Select.apply(x, dim, index, back)  # pyright: ignore[reportReturnType]
-
-
 class Everyone:
     """All tokens of a batch: rows are [B, T]."""
 
@@ -97,7 +68,7 @@ class Everyone:
     def put(
         self, whole: Float[Tensor, "B T D"], rows: Float[Tensor, "B T D"], alive: Bool[Tensor, "B T"]
     ) -> Float[Tensor, "B T D"]:
-        """The whole with the rows of those who are alive in their places."""
+        """The whole, which is given up, with the rows of those who are alive in their places."""
         return torch.where(alive[..., None], rows, whole)
 
     def query(self, attention: Attention, state: Float[Tensor, "B T D"]) -> Float[Tensor, "B H T d"]:
@@ -107,7 +78,7 @@ class Everyone:
     def tell(
         self, attention: Attention, state: Float[Tensor, "B T D"], held: KeyValues, alive: Bool[Tensor, "B T"]
     ) -> KeyValues:
-        """Keys and values of everyone, those of who is alive made anew from `state`."""
+        """Those that are held and given up, with the keys and values of who is alive made anew from `state`."""
         fresh, chosen = attention.tell(state, self.visibility), alive[:, None, :, None]
         return KeyValues(*(torch.where(chosen, new, old) for new, old in zip(fresh, held, strict=True)))
 
@@ -148,7 +119,7 @@ class Packed:
 
     def take(self, x: Shaped[Tensor, "B T ..."]) -> Shaped[Tensor, "N ..."]:
         """These tokens of x."""
-        return _select(x.flatten(0, 1), 0, self.tokens)
+        return select(x.flatten(0, 1), 0, self.tokens)
 
     def spread(self, values: Float[Tensor, " N"]) -> Float[Tensor, "B T"]:
         """One value a token, and 0 where there is none."""
@@ -164,21 +135,19 @@ class Packed:
     def put(
         self, whole: Float[Tensor, "B T D"], rows: Float[Tensor, "N D"], alive: Bool[Tensor, "B T"]
     ) -> Float[Tensor, "B T D"]:
-        """The whole with these rows in their places; they are those who are alive."""
+        """The whole, which is given up, with these rows in their places; they are those who are alive."""
         del alive
-        return whole.flatten(0, 1).index_copy(0, self.tokens, rows).view(whole.shape)
+        return put(whole.flatten(0, 1), 0, self.tokens, rows).view(whole.shape)
 
     def tell(
         self, attention: Attention, state: Float[Tensor, "N D"], held: KeyValues, alive: Bool[Tensor, "B T"]
     ) -> KeyValues:
-        """Keys and values of everyone, these tokens' made anew from `state`."""
+        """Those that are held and given up, with these tokens' made anew from `state`."""
         del alive
         fresh = attention.tell(state[None], self.visibility)
         return KeyValues(
             *(
-                old.transpose(0, 1)
-                .flatten(1, 2)
-                .index_copy(1, self.tokens, new[0])
+                put(old.transpose(0, 1).flatten(1, 2), 1, self.tokens, new[0])
                 .unflatten(1, self.alive.shape)
                 .transpose(0, 1)
                 for new, old in zip(fresh, held, strict=True)
@@ -187,15 +156,21 @@ class Packed:
 
     def query(self, attention: Attention, state: Float[Tensor, "N D"]) -> Float[Tensor, "B H M d"]:
         """Their queries by row, heads first in memory. Places left over repeat a token, and nobody reads them."""
-        queries = _select(attention.query(state[None], self.visibility)[0], 1, self.slots, self.places)
+        queries = select(attention.query(state[None], self.visibility)[0], 1, self.slots, self.places)
         return queries.unflatten(1, (len(self.alive), -1)).transpose(0, 1)
 
     def attend(
         self, attention: Attention, queries: Float[Tensor, "B H M d"], kv: KeyValues
     ) -> Float[Tensor, "N D"]:
         """What they read."""
-        mixed = attention.mix(queries, kv, self.visibility).transpose(0, 1).flatten(1, 2)
-        return attention.out(_select(mixed, 1, self.places).transpose(0, 1).flatten(1))
+        mixed = attention.mix(queries, kv, self.visibility)
+        by_place = mixed.transpose(1, 2)
+        # A fused kernel leaves the heads of a place side by side; matrix products leave each head's places so.
+        if by_place.is_contiguous():
+            rows = select(by_place.flatten(2).flatten(0, 1), 0, self.places)
+        else:
+            rows = select(mixed.transpose(0, 1).flatten(1, 2), 1, self.places).transpose(0, 1).flatten(1)
+        return attention.out(rows)
 
     def statistics(
         self, attention: Attention, queries: Float[Tensor, "B H M d"], kv: KeyValues
@@ -217,20 +192,21 @@ class Gathering:
     def __init__(self, h: Float[Tensor, "B T D"], visibility: Visibility) -> None:
         self.company: Everyone | Packed = Everyone(visibility)
         self.x: Float[Tensor, "*rows D"] = h
-        self._behind: list[tuple[Tensor, Tensor]] = []
+        self._behind: list[tuple[Tensor, Tensor, list[Tensor]]] = []
 
     def narrow(self, packed: Packed) -> Int[Tensor, " N"]:
         """Go on with these alone; where they stood among the rows so far."""
         index = packed.among(self.company)
-        self._behind.append((self.x, index))
-        self.company, self.x = packed, _select(self.x.flatten(0, -2), 0, index)
+        left: list[Tensor] = []
+        self._behind.append((self.x, index, left))
+        self.company, self.x = packed, narrow(self.x.flatten(0, -2), index, left)
         return index
 
     def everyone(self) -> Float[Tensor, "B T D"]:
         """The states of all tokens, each as it was left."""
         x = self.x
-        for rows, index in reversed(self._behind):
-            x = rows.flatten(0, -2).index_copy(0, index, x).view(rows.shape)
+        for rows, index, left in reversed(self._behind):
+            x = rejoin(rows.flatten(0, -2), index, x, left).view(rows.shape)
         return x
 
 

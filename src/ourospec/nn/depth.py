@@ -28,6 +28,7 @@ from ourospec.nn.gate import ContinueGate, Feature, Update, read_out
 from ourospec.nn.init import mark_by_entry
 from ourospec.nn.layer_trace import LayerTrace, Record
 from ourospec.nn.ledger import Ledger
+from ourospec.nn.matmul_attention import share
 from ourospec.nn.mlp import Activation, build_mlp
 from ourospec.nn.moe import MoE, MoEConfig
 from ourospec.nn.norm import RMSNorm
@@ -259,7 +260,7 @@ class AdaptiveLayer(Compacting):
         queries, kv = self.attention.project(state, company.visibility)
         if cache is not None:
             kv = cache[0].extend(cache[1], kv)
-        return queries, kv
+        return queries, KeyValues(*share(*kv))
 
     def _update(
         self,

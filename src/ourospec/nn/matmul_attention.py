@@ -30,7 +30,42 @@ def matmul_attention(
         bias: 0 or −inf. None: all keys of a block are allowed.
         blocks: cover all queries; keys outside a block's are those that the bias forbids all its queries.
     """
-    return _MatmulAttention.apply(queries, keys, values, bias, blocks)  # pyright: ignore[reportReturnType]
+    # Of both the node that shares them, if one does.
+    shared = keys.grad_fn if keys.grad_fn is values.grad_fn else None
+    sums = getattr(shared, "sums", None)
+    return _MatmulAttention.apply(queries, keys, values, bias, blocks, sums)  # pyright: ignore[reportReturnType]
+
+
+def share(
+    keys: Float[Tensor, "B H S d"], values: Float[Tensor, "B H S d"]
+) -> tuple[Float[Tensor, "B H S d"], Float[Tensor, "B H S d"]]:
+    """The same keys and values, for several calls to read: these add up their gradients in one pair of arrays.
+
+    Left to itself, autograd has each call fill a pair of its own and adds them, which takes a tenth of the time of the
+    calls. A gradient that is asked of what this returns is not whole: ask of what went in.
+    """
+    if not torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return keys, values
+    return _Share.apply(keys, values)  # pyright: ignore[reportReturnType]
+
+
+class _Share(torch.autograd.Function):
+    """Runs backward when all readers have run, each of which has added to `sums` or given a gradient as usual."""
+
+    @staticmethod
+    def forward(ctx, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.set_materialize_grads(False)
+        ctx.sums = []
+        return keys.view_as(keys), values.view_as(values)
+
+    @staticmethod
+    def backward(ctx, *grads: Tensor | None):
+        sums = [*ctx.sums] or [None, None]
+        ctx.sums.clear()
+        return tuple(
+            given if added is None else added if given is None else added + given
+            for added, given in zip(sums, grads, strict=True)
+        )
 
 
 def _rows(x: Tensor) -> Tensor:
@@ -41,7 +76,13 @@ def _rows(x: Tensor) -> Tensor:
 class _MatmulAttention(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx, queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None, blocks: Blocks
+        ctx,
+        queries: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        bias: Tensor | None,
+        blocks: Blocks,
+        sums: list[Tensor] | None,
     ) -> Tensor:
         rows, heads = queries.shape[:2]
         scale = queries.shape[-1] ** -0.5
@@ -55,16 +96,18 @@ class _MatmulAttention(torch.autograd.Function):
             mixed[:, part] = torch.bmm(weights, v[:, seen])
             kept.append(weights)
         ctx.save_for_backward(q, k, v, *kept)
-        ctx.scale, ctx.layout, ctx.blocks = scale, (heads, rows), blocks
+        ctx.scale, ctx.layout, ctx.blocks, ctx.sums = scale, (heads, rows), blocks, sums
         return mixed.unflatten(0, (heads, rows)).transpose(0, 1)
 
     @staticmethod
     def backward(ctx, *grads: Tensor):
         q, k, v, *kept = ctx.saved_tensors
         grad = _rows(grads[0])
-        grad_q, grad_k, grad_v = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
+        # Where another reader of these keys and values has been before, this one adds to what it found.
+        first = not ctx.sums
+        grad_q = torch.empty_like(q)
+        grad_k, grad_v = (torch.empty_like(k), torch.empty_like(v)) if first else (_rows(x) for x in ctx.sums)
         # The last block sees most keys: it writes where the others add, and nothing but what it leaves is zeroed.
-        first = True
         for (part, seen), weights in reversed(list(zip(ctx.blocks, kept, strict=True))):
             grad_weights = torch.bmm(grad[:, part], v[:, seen].transpose(1, 2))
             grad_scores = torch.ops.aten._softmax_backward_data(grad_weights, weights, -1, weights.dtype)
@@ -77,5 +120,8 @@ class _MatmulAttention(torch.autograd.Function):
                     total[:, here.shape[1] :] = 0
             first = False
         grad_q.mul_(ctx.scale)
-        backs = (x.unflatten(0, ctx.layout).transpose(0, 1) for x in (grad_q, grad_k, grad_v))
-        return (*backs, None, None)
+        back_q, *backs = (x.unflatten(0, ctx.layout).transpose(0, 1) for x in (grad_q, grad_k, grad_v))
+        if ctx.sums is None:
+            return (back_q, *backs, None, None, None)
+        ctx.sums[:] = backs
+        return (back_q, *(None,) * 5)
