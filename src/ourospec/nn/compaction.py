@@ -75,12 +75,20 @@ class Everyone:
         """Their queries, as attention takes them."""
         return attention.query(state, self.visibility)
 
-    def tell(
-        self, attention: Attention, state: Float[Tensor, "B T D"], held: KeyValues, alive: Bool[Tensor, "B T"]
-    ) -> KeyValues:
-        """Those that are held and given up, with the keys and values of who is alive made anew from `state`."""
-        fresh, chosen = attention.tell(state, self.visibility), alive[:, None, :, None]
-        return KeyValues(*(torch.where(chosen, new, old) for new, old in zip(fresh, held, strict=True)))
+    def tell(self, attention: Attention, state: Float[Tensor, "B T D"]) -> KeyValues:
+        """Their keys and values."""
+        return attention.tell(state, self.visibility)
+
+    def project(
+        self, attention: Attention, state: Float[Tensor, "B T D"]
+    ) -> tuple[Float[Tensor, "B H T d"], KeyValues]:
+        """All three."""
+        return attention.project(state, self.visibility)
+
+    def renew(self, held: KeyValues, told: KeyValues, alive: Bool[Tensor, "B T"]) -> KeyValues:
+        """Keys and values of everyone: those that are held and given up, and what was told by those who are alive."""
+        chosen = alive[:, None, :, None]
+        return KeyValues(*(torch.where(chosen, new, old) for new, old in zip(told, held, strict=True)))
 
     def attend(
         self, attention: Attention, queries: Float[Tensor, "B H T d"], kv: KeyValues
@@ -139,25 +147,36 @@ class Packed:
         del alive
         return put(whole.flatten(0, 1), 0, self.tokens, rows).view(whole.shape)
 
-    def tell(
-        self, attention: Attention, state: Float[Tensor, "N D"], held: KeyValues, alive: Bool[Tensor, "B T"]
-    ) -> KeyValues:
-        """Those that are held and given up, with these tokens' made anew from `state`."""
+    def query(self, attention: Attention, state: Float[Tensor, "N D"]) -> Float[Tensor, "B H M d"]:
+        """Their queries by row, heads first in memory. Places left over repeat a token, and nobody reads them."""
+        return self._by_row(attention.query(state[None], self.visibility))
+
+    def tell(self, attention: Attention, state: Float[Tensor, "N D"]) -> KeyValues:
+        """Their keys and values, as one row."""
+        return attention.tell(state[None], self.visibility)
+
+    def project(
+        self, attention: Attention, state: Float[Tensor, "N D"]
+    ) -> tuple[Float[Tensor, "B H M d"], KeyValues]:
+        """All three."""
+        queries, told = attention.project(state[None], self.visibility)
+        return self._by_row(queries), told
+
+    def _by_row(self, queries: Float[Tensor, "1 H N d"]) -> Float[Tensor, "B H M d"]:
+        padded = select(queries[0], 1, self.slots, self.places)
+        return padded.unflatten(1, (len(self.alive), -1)).transpose(0, 1)
+
+    def renew(self, held: KeyValues, told: KeyValues, alive: Bool[Tensor, "B T"]) -> KeyValues:
+        """Keys and values of everyone: those that are held and given up, and these tokens', who are those alive."""
         del alive
-        fresh = attention.tell(state[None], self.visibility)
         return KeyValues(
             *(
                 put(old.transpose(0, 1).flatten(1, 2), 1, self.tokens, new[0])
                 .unflatten(1, self.alive.shape)
                 .transpose(0, 1)
-                for new, old in zip(fresh, held, strict=True)
+                for new, old in zip(told, held, strict=True)
             )
         )
-
-    def query(self, attention: Attention, state: Float[Tensor, "N D"]) -> Float[Tensor, "B H M d"]:
-        """Their queries by row, heads first in memory. Places left over repeat a token, and nobody reads them."""
-        queries = select(attention.query(state[None], self.visibility)[0], 1, self.slots, self.places)
-        return queries.unflatten(1, (len(self.alive), -1)).transpose(0, 1)
 
     def attend(
         self, attention: Attention, queries: Float[Tensor, "B H M d"], kv: KeyValues

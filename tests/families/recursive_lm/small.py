@@ -39,6 +39,7 @@ def make(networks: str = "looped", memory: str = "delta", seed: int = 0, **recur
                 "networks": NETWORKS[networks],
                 "halt_above": 0.5,
                 "halt_bias": -0.5,
+                "halt_head": "by_step" if networks == "looped" else "shared",
                 **recursion,
             }
         ),

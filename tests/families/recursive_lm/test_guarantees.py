@@ -173,6 +173,26 @@ def test_guarantee_4_the_halting_gradient_by_hand():
     torch.testing.assert_close(loss.detach(), nats)
 
 
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_guarantee_4_who_is_not_asked_is_taught_to_leave_after_the_step_that_was_set(step):
+    logits = torch.zeros(3, 1, 2, dtype=torch.float64, requires_grad=True)
+    asked, right = torch.tensor([[True, False]]), torch.ones(3, 1, dtype=torch.bool)
+    halting_loss(logits, asked, Verdicts(right, ()), HaltingConfig(leave_after=step)).backward()
+    stay = [0.5 / 3 if k + 1 < step else -0.5 / 3 for k in range(3)]
+    assert logits.grad[:, 0, 1].tolist() == pytest.approx(stay)
+
+
+def test_guarantee_4_heads_by_step_judge_their_own_step_alone():
+    model = make("looped")
+    every, tokens = Effort(forced_passes=STEPS), text(2, 9, 0)
+    before = model(tokens, effort=every).trace.halts
+    with torch.no_grad():
+        model.recursion.halt.bias[2] += 1.0
+    after = model(tokens, effort=every).trace.halts
+    moved = [float((new - old).detach().mean()) for new, old in zip(after, before, strict=True)]
+    assert moved == pytest.approx([0.0, 0.0, 1.0, 0.0])
+
+
 @few
 @given(st.integers(1, 6), st.integers(1, 5), st.integers(0, 999))
 def test_guarantee_4_what_is_settled_against_a_loop(steps, tokens, seed):

@@ -26,7 +26,9 @@ class HaltingConfig(Config):
     weight: Annotated[float, Field(ge=0)] = 0.1
     """Of the head's cross-entropy in the loss, in nats per target."""
     unasked: Literal["leave", "ignore"] = "leave"
-    """Tokens without a target (a puzzle's question): taught to halt after their first step, or not taught."""
+    """Tokens without a target (a puzzle's question): taught when to halt, or not taught."""
+    leave_after: Annotated[int, Field(ge=1, le=64)] = 1
+    """The step after which they are taught to halt, and not before."""
     starts: Annotated[float, Field(ge=0, le=1)] = 0.3
     """Share of the run after which heads decide; until then every token runs every step."""
     practice: Annotated[float, Field(ge=0, lt=1)] = 0.5
@@ -82,8 +84,10 @@ def halting_loss(
     of_asked = logits[:, asked]
     loss = F.binary_cross_entropy_with_logits(of_asked, wanted.to(of_asked.dtype))
     if config.unasked == "leave" and not bool(asked.all()):
-        # σ⁺(−x) = −ln σ(x).
-        loss = loss + F.softplus(-logits[:, ~asked]).mean()
+        others = logits[:, ~asked]
+        leave = torch.zeros_like(others)
+        leave[config.leave_after - 1 :] = 1
+        loss = loss + F.binary_cross_entropy_with_logits(others, leave)
     if config.entropy:
         entropy = F.softplus(logits) - logits * logits.sigmoid()
         loss = loss - config.entropy * entropy.mean()

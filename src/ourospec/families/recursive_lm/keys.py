@@ -57,12 +57,7 @@ class Keys:
 
     def tell(self, place: int, attention: Attention, state: Float[Tensor, "*rows D"]) -> None:
         """What these tokens show in this step."""
-        held = self._own.get(place)
-        if held is None or self._alive is None:
-            told = attention.tell(state, self.visibility)
-        else:
-            told = self.company.tell(attention, state, held, self._alive)
-        self._keep(place, told)
+        self._keep(place, self.company.tell(attention, state))
 
     def ask(
         self, place: int, attention: Attention, asking: Float[Tensor, "*rows D"]
@@ -74,10 +69,7 @@ class Keys:
         self, place: int, attention: Attention, state: Float[Tensor, "*rows D"]
     ) -> Float[Tensor, "*rows D"]:
         """Both, of one state: what these tokens read of what they show themselves."""
-        if self._alive is not None and place in self._own:
-            self.tell(place, attention, state)
-            return self.ask(place, attention, state)
-        queries, told = attention.project(state, self.visibility)
+        queries, told = self.company.project(attention, state)
         self._keep(place, told)
         return self.company.attend(attention, queries, self._seen[place])
 
@@ -88,9 +80,16 @@ class Keys:
         while self._step + 1 < steps:
             self._step += 1
             for place, told in tuple(self._own.items()):
-                self._keep(place, told)
+                self._store(place, told)
 
     def _keep(self, place: int, told: KeyValues) -> None:
+        """What was told by those who are alive, or by everyone."""
+        held = self._own.get(place)
+        if held is not None and self._alive is not None:
+            told = self.company.renew(held, told, self._alive)
+        self._store(place, told)
+
+    def _store(self, place: int, told: KeyValues) -> None:
         self._own[place] = self._seen[place] = told
         if self._cache is not None:
             layer = self._first + 1 + self._step * self.per_step + place

@@ -279,13 +279,16 @@ def sudoku_6x6() -> RecursiveRecipe:
         attention=AttentionConfig(heads=4, rotary_fraction=0.5),
         mlp_hidden=256,
         recursion=RecursionConfig(
-            steps=8, networks=OneNetworkConfig(inner=0, layers=1, mlp_hidden=256), halt_above=0.99
+            steps=8,
+            networks=OneNetworkConfig(inner=0, layers=1, mlp_hidden=256),
+            halt_above=0.99,
+            halt_head="by_step",
         ),
         max_length=task.longest + 1,
     )
-    # The question has to be thought about, too: its tokens are not taught to leave. A grid is right when all its cells
-    # are: heads have to be surer than where one letter is asked.
-    halting = HaltingConfig(starts=0.8, unasked="ignore")
+    # The question has to be thought about, too: its tokens leave after half of the steps. A grid is right when all its
+    # cells are: heads have to be surer than where one letter is asked.
+    halting = HaltingConfig(starts=0.8, leave_after=4)
     objective = RecursiveObjectiveConfig(step_power=2.0, halting=halting)
     return _puzzle("sudoku_6x6", task, model, objective, steps=1_500)
 

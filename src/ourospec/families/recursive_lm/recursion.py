@@ -45,6 +45,9 @@ class RecursionConfig(Config):
     """learned: a token halts when its head says so; fixed: all run every step, without a head."""
     halt_above: Annotated[float, Field(gt=0, lt=1)] = 0.7
     """Probability of being done above which a token halts."""
+    halt_head: Literal["shared", "by_step"] = "shared"
+    """Whether one head judges the states of all steps, or each step has its own. A shared one can only count the steps
+    if the states carry their number, which costs them something else."""
     halt_bias: float = -2.0
     """Of the halting head's logit in the beginning; −2 makes the probability about 0.12."""
     gradient: Literal["all_steps", "last_step"] = "all_steps"
@@ -93,7 +96,7 @@ class Recursion(Compacting):
         )
         self.halt = None
         if config.halting == "learned":
-            self.halt = mark_by_entry(nn.Linear(width, 1))
+            self.halt = mark_by_entry(nn.Linear(width, config.steps if config.halt_head == "by_step" else 1))
 
     def init_parameters(self) -> None:
         """Called by nn.init."""
@@ -138,14 +141,17 @@ class Recursion(Compacting):
                         break
                     company = self._company(company, alive, count, widest, visibility, f.shape[-1])
             keys.begin_step(step, company, None if forced else alive)
-            rows = self.networks(*(company.take(x) for x in (f, y, z)), keys)
+            one = y is z
+            taken_f, taken_y = company.take(f), company.take(y)
+            rows = self.networks(taken_f, taken_y, taken_y if one else company.take(z), keys)
             passes = passes + alive
             if forced or step == 0:
                 y, z = rows
             else:
-                y, z = company.put(y, rows.y, alive), company.put(z, rows.z, alive)
+                y = company.put(y, rows.y, alive)
+                z = y if one else company.put(z, rows.z, alive)
             if self.halt is not None and (self.training or forced or step + 1 < limit):
-                halts.append(company.spread(self._logit(rows.z)) * alive)
+                halts.append(company.spread(self._logit(rows.z, step)) * alive)
             alive = self._stay(alive, halts, passes, effort, forced)
             if self.training:
                 answers.append(y)
@@ -197,12 +203,13 @@ class Recursion(Compacting):
             return company
         return Packed(alive, count, widest, visibility)
 
-    def _logit(self, z: Tensor) -> Float[Tensor, "*rows"]:
+    def _logit(self, z: Tensor, step: int) -> Float[Tensor, "*rows"]:
         """In at least float32: the sigmoid of a bfloat16 logit could not tell 0.99 from 1."""
         assert self.halt is not None
-        wide = torch.promote_types(z.dtype, torch.float32)
+        wide, head = torch.promote_types(z.dtype, torch.float32), min(step, self.halt.out_features - 1)
+        weight, bias = (p[head : head + 1].to(wide) for p in (self.halt.weight, self.halt.bias))
         with torch.autocast(z.device.type, enabled=False):
-            return F.linear(z.to(wide), self.halt.weight.to(wide), self.halt.bias.to(wide)).squeeze(-1)
+            return F.linear(z.to(wide), weight, bias).squeeze(-1)
 
     def _stay(
         self, alive: Tensor, halts: list[Tensor], passes: Tensor, effort: Effort, forced: bool
