@@ -26,7 +26,7 @@ from ourospec.telemetry.log_file import LogFile
 from ourospec.telemetry.samples import SampleFiles
 from ourospec.telemetry.stats_file import StatsFile
 from ourospec.train.loop import Finish, fit
-from ourospec.train.recipe_file import refuse_other_recipe
+from ourospec.train.recipe_file import as_recorded, refuse_other_recipe
 from ourospec.train.weights import Which, load_weights
 
 __all__ = ["LoadedModel", "Score", "Trace", "collections", "load", "open_fitted", "presets", "train"]
@@ -68,12 +68,19 @@ def train(
     chosen = PRESETS[recipe]() if isinstance(recipe, str) else recipe
     run = RunDirectory(Path(run_dir))
     # Before anything is prepared or written: another run's directory stays as it is.
-    refuse_other_recipe(run, chosen.to_json(), chosen.train.unsettled)
+    unsettled = chosen.train.unsettled
+    refuse_other_recipe(run, as_recorded(run, chosen.to_json(), _as_now, unsettled), unsettled)
     files = (JsonlObserver(run), LogFile(run), StatsFile(run), SampleFiles(run), _Paperwork(run))
     job = chosen.assemble(run, [*files, *observers], tell)
+    job = replace(job, recipe_json=as_recorded(run, job.recipe_json, _as_now))
     if set_price is not None:
         job = replace(job, adjust=partial(_set_price, set_price))
     return fit(job)
+
+
+def _as_now(path: Path) -> str:
+    """A recipe file as this version would write it."""
+    return read_recipe(path).to_json()
 
 
 def _set_price(price: float, objective: Any) -> str:

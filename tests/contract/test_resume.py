@@ -1,6 +1,7 @@
 """Stopping and going on, with every family's own model and data: the end is the same, bit for bit."""
 
 import importlib.util
+import json
 import os
 import random
 import signal
@@ -15,9 +16,9 @@ from ourospec.contracts import Event
 from ourospec.data.corpus import FilesSource
 from ourospec.data.text import TextData
 from ourospec.data.tokenizers import BpeConfig, ByteTokenizerConfig
-from ourospec.errors import DataError, Interrupted
+from ourospec.errors import ConfigError, DataError, Interrupted
 from ourospec.optim.config import GrokfastConfig, MuonConfig, QKClipConfig
-from ourospec.recipe import TextRecipe, read_recipe
+from ourospec.recipe import Recipe, TextRecipe, read_recipe
 from ourospec.runs import RunDirectory
 from ourospec.train.checkpoint import list_checkpoints
 from ourospec.train.loop import fit
@@ -126,6 +127,27 @@ def test_a_run_stopped_twice_ends_like_one_that_was_not(small, tmp_path, name, p
     # What was trained is what was asked for: the two precisions do not compute the same.
     (start, *_) = RunDirectory(stopped).read_events()
     assert start["precision"] == precision
+
+
+def test_a_run_of_a_version_that_knew_fewer_fields_goes_on(small, tmp_path, monkeypatch):
+    recipe = small("dense_lm/smoke", precision="float32")
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    api.train(recipe, whole)
+
+    def of_before(recipe: Recipe) -> str:
+        fields = json.loads(recipe.model_dump_json())
+        del fields["model"]["tied"], fields["train"]["keep_checkpoints"]
+        return json.dumps(fields)
+
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(Recipe, "to_json", of_before)
+        api.train(recipe, stopped, observers=[Acting(3, (stopped / ".pause").touch)])
+    other = recipe.model_copy(update={"train": recipe.train.model_copy(update={"keep_checkpoints": 9})})
+    with pytest.raises(ConfigError, match="keep_checkpoints: absent there, 9 here"):
+        api.train(other, stopped)
+    assert api.train(recipe, stopped).status == "complete"
+    assert_equal(end_of(stopped), end_of(whole))
+    assert "keep_checkpoints" not in (stopped / "recipe.json").read_text()
 
 
 @pytest.mark.parametrize("name", SMOKES)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from pathlib import Path
 from typing import Any
 
 from ourospec.errors import ConfigError
@@ -45,11 +46,7 @@ def refuse_other_recipe(run: RunDirectory, recipe_json: str, unsettled: Collecti
             f"{run.recipe} cannot be read: {error}", "Restore it, or choose another directory with --run DIR."
         ) from error
     asked = _flatten(json.loads(recipe_json))
-    compared = {**present, **asked}.keys() - set(unsettled)
-    fields = [
-        name for name in {**present, **asked} if name in compared and present.get(name) != asked.get(name)
-    ]
-    if fields:
+    if fields := _differing(present, asked, unsettled):
         lines = [f"  {name}: {_show(present, name)} there, {_show(asked, name)} here" for name in fields]
         if len(lines) > SHOWN:
             lines[SHOWN:] = [f"  and {len(lines) - SHOWN} more"]
@@ -57,6 +54,34 @@ def refuse_other_recipe(run: RunDirectory, recipe_json: str, unsettled: Collecti
             f"{run.path} holds a run with a different recipe:\n" + "\n".join(lines),
             "Choose another directory with --run DIR, or give the fields their values there to go on with that run.",
         )
+
+
+def as_recorded(
+    run: RunDirectory,
+    recipe_json: str,
+    reads: Callable[[Path], str],
+    unsettled: Collection[str] = (),
+) -> str:
+    """The run's own text of its recipe where that says the same, else `recipe_json`.
+
+    A run may have begun with a version that knew fewer fields; those stand at their defaults then. Its checkpoints are
+    bound to the text as it was.
+
+    Args:
+        reads: a recipe file as this version would write it; raises ConfigError where it cannot.
+    """
+    try:
+        text, now = run.recipe.read_text(encoding="utf-8"), reads(run.recipe)
+    except (OSError, ConfigError):
+        return recipe_json
+    known, asked = (_flatten(json.loads(recipe)) for recipe in (now, recipe_json))
+    return recipe_json if _differing(known, asked, unsettled) else text
+
+
+def _differing(present: dict[str, str], asked: dict[str, str], unsettled: Collection[str]) -> list[str]:
+    """Names of the fields that are not alike."""
+    names = (name for name in {**present, **asked} if name not in unsettled)
+    return [name for name in names if present.get(name) != asked.get(name)]
 
 
 def record_recipe(run: RunDirectory, recipe_json: str) -> None:
