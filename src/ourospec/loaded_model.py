@@ -270,7 +270,8 @@ class LoadedModel:
             documents = choose_documents(documents, most_tokens)
         if not (data or self.recipe.data).asks:
             return self._score(_told(documents, tell), chosen).summary()
-        rows, end_id = self._batches[1], self.tokenizer.end_id
+        # Puzzles are short, and the fewer of a batch still think, the more of them it takes to fill a product.
+        rows, end_id = 4 * self._batches[1], self.tokenizer.end_id
         return score_answers(self.model, _told(documents, tell), end_id, self.policy, rows, chosen).summary()
 
     def thinking(
