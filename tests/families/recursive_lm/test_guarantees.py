@@ -248,6 +248,18 @@ def test_guarantee_4_the_variance_of_one_row_is_a_number():
 
 
 @forms
+def test_guarantee_5_the_answers_of_each_step_are_kept_without_gradients_too(networks):
+    model, tokens = make(networks).train(), text(4, LENGTH, 1)
+    with execute(model, "compacted"):
+        wanted = model(tokens)
+        with torch.no_grad():
+            found = model(tokens)
+    assert wanted.passes.unique().numel() > 1
+    for mine, plain in zip(found.trace.answers, wanted.trace.answers, strict=True):
+        torch.testing.assert_close(mine, plain.detach(), rtol=1e-12, atol=1e-12)
+
+
+@forms
 @memories
 @few
 @given(st.integers(1, 4), st.integers(2, LENGTH), st.integers(0, 999), st.floats(0.05, 0.95))

@@ -154,7 +154,8 @@ class Recursion(Compacting):
                 halts.append(company.spread(self._logit(rows.z, step)) * alive)
             alive = self._stay(alive, halts, passes, effort, forced)
             if self.training:
-                answers.append(y)
+                # Without gradients later steps write into y.
+                answers.append(y if torch.is_grad_enabled() else y.clone())
         keys.end(self.config.steps)
         # Where all halted early, the answers stay what they are.
         answers += [y] * (limit + 1 - len(answers)) if self.training else []
