@@ -90,9 +90,11 @@ def _recall() -> Sequence[Row]:
 
 def _sudoku() -> Sequence[Row]:
     own = _own("sudoku_6x6")
+    steps = own.model.recursion.steps
     return [
         Row("sudoku, 8 steps", own),
         Row("sudoku, trained with 1 step (same parameters)", _with_steps(own, 1)),
+        Row("sudoku, dense_lm of 9 layers (same compute)", _plain(own, 1 + steps, 0)),
     ]
 
 
