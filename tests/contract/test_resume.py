@@ -150,6 +150,14 @@ def test_a_run_of_a_version_that_knew_fewer_fields_goes_on(small, tmp_path, monk
     assert "keep_checkpoints" not in (stopped / "recipe.json").read_text()
 
 
+@pytest.mark.parametrize("damage", [b"\xff\xfe", b"{", b"{}"])
+def test_a_damaged_recipe_is_told_and_left_alone(small, tmp_path, damage):
+    (tmp_path / "recipe.json").write_bytes(damage)
+    with pytest.raises(ConfigError, match=r"cannot be read|different recipe"):
+        api.train(small("dense_lm/smoke", precision="float32"), tmp_path)
+    assert (tmp_path / "recipe.json").read_bytes() == damage
+
+
 @pytest.mark.parametrize("name", SMOKES)
 def test_muon_grokfast_and_qk_clip_stop_and_go_on_likewise(small, tmp_path, name):
     recipe = small(name, precision="bfloat16")

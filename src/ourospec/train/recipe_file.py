@@ -71,7 +71,7 @@ def as_recorded(
         reads: a recipe file as this version would write it; raises ConfigError where it cannot.
     """
     try:
-        text, now = run.recipe.read_text(encoding="utf-8"), reads(run.recipe)
+        now, text = reads(run.recipe), run.recipe.read_text(encoding="utf-8")
     except (OSError, ConfigError):
         return recipe_json
     known, asked = (_flatten(json.loads(recipe)) for recipe in (now, recipe_json))
