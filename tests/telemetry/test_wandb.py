@@ -7,6 +7,7 @@ import re
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,7 @@ def test_offline_it_is_silent_and_goes_on_under_its_id(run: RunDirectory) -> Non
         for resumed in (0, 2):
             done = trained(run, resumed, HOME=str(run.path), **proxies)
             assert (done.stdout, done.stderr) == ("", "")
+            time.sleep(1.0)  # the package names folders by the second, and would number a second one
         with pytest.raises(TimeoutError):
             proxy.accept()
     identity = (run.wandb / "id.txt").read_text().strip()
