@@ -82,6 +82,7 @@ def machine() -> dict[str, Any]:
     return {
         "torch_threads": torch.get_num_threads(),
         "instruction_sets": instruction_sets(),
+        "packed_attention": packed_attention(),
         "memory_available": psutil.virtual_memory().available,
         "disk_free": shutil.disk_usage(Path.cwd()).free,
     }
@@ -99,6 +100,13 @@ def instruction_sets() -> list[str]:
     # Private names of torch may move between versions: a missing one is an unknown, not a failure.
     found = [name for name, probe in probes.items() if getattr(torch.cpu, probe, bool)()]
     return [torch.backends.cpu.get_cpu_capability(), *found]
+
+
+def packed_attention() -> list[str]:
+    """Types for which attention of packed tokens is compiled here; it is compiled now if it was not yet."""
+    from ourospec.nn.ragged import WIDTHS, kernel
+
+    return [str(dtype).removeprefix("torch.") for dtype in WIDTHS if kernel(dtype) is not None]
 
 
 def device(kind: str) -> dict[str, Any]:
@@ -160,6 +168,7 @@ def show(findings: dict[str, Any]) -> None:
             ("processor", f"{findings['processor']}, {findings['cores']} cores"),
             ("threads", f"{findings['torch_threads']} used of {findings['usable_threads']}"),
             ("instructions", ", ".join(findings["instruction_sets"])),
+            ("packed attention", describe_packed_attention(findings["packed_attention"])),
             ("memory", f"{size(findings['memory'])}, {size(findings['memory_available'])} free"),
             ("disk here", f"{size(findings['disk_free'])} free"),
         ],
@@ -170,6 +179,13 @@ def show(findings: dict[str, Any]) -> None:
     print_section("Missing", rows or [("nothing", "all optional packages are installed")])
     agreement = [(kind, describe_parity(result)) for kind, result in findings["parity"].items()]
     print_section("Agreement with the CPU in float32", agreement)
+
+
+def describe_packed_attention(types: list[str]) -> str:
+    """Which attention tokens get that are computed alone, and what a faster one would take."""
+    if types:
+        return f"compiled for {' and '.join(types)}"
+    return "torch's; a faster one takes Linux, a C compiler (cc, gcc or clang) and AVX-512"
 
 
 def describe_speed(kind: str, findings: dict[str, Any]) -> str:

@@ -20,8 +20,9 @@ from ourospec.errors import ConfigError
 from ourospec.nn.cache import KeyValues
 from ourospec.nn.init import mark_joint, mark_residual
 from ourospec.nn.matmul_attention import matmul_attention
+from ourospec.nn.ragged import knows, ragged_attention
 from ourospec.nn.rope import Rotary
-from ourospec.nn.visibility import Visibility
+from ourospec.nn.visibility import PackedVisibility, Visibility
 
 # Up to this many keys plain matrix products may beat the fused kernel (device.matmul_attention_is_faster); beyond, the
 # weights that they keep for the backward pass would take too much memory.
@@ -125,6 +126,14 @@ class Attention(nn.Module):
         if not fused and kv.keys.shape[2] <= MATMUL_KEYS:
             return self._by_matmul(queries, kv, visibility)
         return self._by_kernel(queries, kv, visibility)
+
+    def mix_packed(
+        self, queries: Float[Tensor, "1 H N d"], kv: KeyValues, visibility: PackedVisibility
+    ) -> Float[Tensor, "N D"]:
+        """The same of some queries only, as one row."""
+        if knows(queries) and not (self._watched and self.training):
+            return ragged_attention(queries[0], *kv, visibility.spans(self.window))
+        return visibility.side_by_side(self.mix(visibility.by_row(queries), kv, visibility))
 
     def forward(self, x: Float[Tensor, "B T D"], visibility: Visibility) -> Float[Tensor, "B T D"]:
         """The whole module, without a cache."""

@@ -4,9 +4,10 @@ Letters: B rows, T positions, D width, H heads, d width of a head, N tokens stil
 that has most.
 
 Whatever works on single tokens (norms, projections, the position-wise network, the gate) sees them packed, [N, D].
-Attention sees the queries of each row side by side, padded to [B, H, M, d], against the layer's static keys and values,
-with the rows of the mask that belong to them. At the end each state goes back to where it came from. Nothing is
-approximated: every token meets the same numbers as if all had been computed and the others ignored.
+Attention sees the queries of each row against the layer's static keys and values: as they are, where there is a kernel
+for ragged rows, or padded to [B, H, M, d] with the rows of the mask that belong to them. At the end each state goes
+back to where it came from. Nothing is approximated: every token meets the same numbers as if all had been computed and
+the others ignored.
 """
 
 from __future__ import annotations
@@ -115,15 +116,7 @@ class Packed:
     def __init__(self, alive: Bool[Tensor, "B T"], count: int, widest: int, visibility: Visibility) -> None:
         self.alive = alive
         self.tokens: Int[Tensor, " N"] = torch.nonzero_static(alive.flatten(), size=count)[:, 0]
-        rows = self.tokens // alive.shape[1]
-        order = torch.arange(count, device=alive.device)
-        # A token's place is its row's first place, and on by as many as stand before it in the row.
-        counts = alive.sum(1)
-        before = torch.cumsum(counts, 0) - counts
-        self.places: Int[Tensor, " N"] = rows * widest + order - before[rows]
-        slots = order.new_zeros(alive.shape[0] * widest).index_copy_(0, self.places, order)
-        self.slots: Int[Tensor, " BM"] = slots
-        self.visibility = PackedVisibility(visibility, self.tokens, slots, widest)
+        self.visibility = PackedVisibility(visibility, self.tokens, alive.sum(1), widest)
 
     def take(self, x: Shaped[Tensor, "B T ..."]) -> Shaped[Tensor, "N ..."]:
         """These tokens of x."""
@@ -147,9 +140,9 @@ class Packed:
         del alive
         return put(whole.flatten(0, 1), 0, self.tokens, rows).view(whole.shape)
 
-    def query(self, attention: Attention, state: Float[Tensor, "N D"]) -> Float[Tensor, "B H M d"]:
-        """Their queries by row, heads first in memory. Places left over repeat a token, and nobody reads them."""
-        return self._by_row(attention.query(state[None], self.visibility))
+    def query(self, attention: Attention, state: Float[Tensor, "N D"]) -> Float[Tensor, "1 H N d"]:
+        """Their queries, as one row."""
+        return attention.query(state[None], self.visibility)
 
     def tell(self, attention: Attention, state: Float[Tensor, "N D"]) -> KeyValues:
         """Their keys and values, as one row."""
@@ -157,14 +150,9 @@ class Packed:
 
     def project(
         self, attention: Attention, state: Float[Tensor, "N D"]
-    ) -> tuple[Float[Tensor, "B H M d"], KeyValues]:
+    ) -> tuple[Float[Tensor, "1 H N d"], KeyValues]:
         """All three."""
-        queries, told = attention.project(state[None], self.visibility)
-        return self._by_row(queries), told
-
-    def _by_row(self, queries: Float[Tensor, "1 H N d"]) -> Float[Tensor, "B H M d"]:
-        padded = select(queries[0], 1, self.slots, self.places)
-        return padded.unflatten(1, (len(self.alive), -1)).transpose(0, 1)
+        return attention.project(state[None], self.visibility)
 
     def renew(self, held: KeyValues, told: KeyValues, alive: Bool[Tensor, "B T"]) -> KeyValues:
         """Keys and values of everyone: those that are held and given up, and these tokens', who are those alive."""
@@ -179,24 +167,18 @@ class Packed:
         )
 
     def attend(
-        self, attention: Attention, queries: Float[Tensor, "B H M d"], kv: KeyValues
+        self, attention: Attention, queries: Float[Tensor, "1 H N d"], kv: KeyValues
     ) -> Float[Tensor, "N D"]:
         """What they read."""
-        mixed = attention.mix(queries, kv, self.visibility)
-        by_place = mixed.transpose(1, 2)
-        # A fused kernel leaves the heads of a place side by side; matrix products leave each head's places so.
-        if by_place.is_contiguous():
-            rows = select(by_place.flatten(2).flatten(0, 1), 0, self.places)
-        else:
-            rows = select(mixed.transpose(0, 1).flatten(1, 2), 1, self.places).transpose(0, 1).flatten(1)
-        return attention.out(rows)
+        return attention.out(attention.mix_packed(queries, kv, self.visibility))
 
     def statistics(
-        self, attention: Attention, queries: Float[Tensor, "B H M d"], kv: KeyValues
+        self, attention: Attention, queries: Float[Tensor, "1 H N d"], kv: KeyValues
     ) -> AttentionStatistics:
         """Where they looked."""
-        padded = attention.statistics(queries, kv, self.visibility)
-        return AttentionStatistics(*(values.flatten().index_select(0, self.places) for values in padded))
+        padded = attention.statistics(self.visibility.by_row(queries), kv, self.visibility)
+        places = self.visibility.queries_at
+        return AttentionStatistics(*(values.flatten().index_select(0, places) for values in padded))
 
 
 class Gathering:

@@ -254,7 +254,7 @@ class AdaptiveLayer(Compacting):
         company: Everyone | Packed,
         cache: tuple[Cache, int] | None,
     ) -> tuple[Tensor, KeyValues]:
-        """[B, H, T or M, d], and the keys and values that they read."""
+        """[B, H, T, d] or [1, H, N, d], and the keys and values that they read."""
         if kv is not None and self.depth.kv == "first":
             return company.query(self.attention, state), kv
         queries, kv = self.attention.project(state, company.visibility)

@@ -15,6 +15,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ourospec.errors import ConfigError
+from ourospec.nn.gather import select
+from ourospec.nn.ragged import Spans
 
 QUERY_BLOCK = 128
 """Queries that attention by matrix products takes at a time."""
@@ -115,15 +117,64 @@ class PackedVisibility(Visibility):
     Args:
         whole: of all T positions.
         tokens: [N], the queries' numbers among B·T, ascending.
-        slots: [B·M], which of them stands in each place; in places that are left over stands any.
+        counts: [B], how many of them each row has.
         width: M.
     """
 
     def __init__(
-        self, whole: Visibility, tokens: Int[Tensor, " N"], slots: Int[Tensor, " BM"], width: int
+        self, whole: Visibility, tokens: Int[Tensor, " N"], counts: Int[Tensor, " B"], width: int
     ) -> None:
         super().__init__(width, whole.device)
-        self.whole, self.tokens, self.slots = whole, tokens, slots
+        self.whole, self.tokens, self.counts = whole, tokens, counts
+        self._spans: dict[int, Spans] = {}
+
+    @cached_property
+    def slots(self) -> Int[Tensor, " BM"]:
+        """Which query stands in each place; in places that are left over stands any."""
+        order = torch.arange(len(self.tokens), device=self.device)
+        return order.new_zeros(len(self.counts) * self.length).index_copy_(0, self.queries_at, order)
+
+    @cached_property
+    def queries_at(self) -> Int[Tensor, " N"]:
+        """The place of each query among the B·M."""
+        rows = self.tokens // self.whole.length
+        order = torch.arange(len(self.tokens), device=self.device)
+        # A query's place is its row's first place, and on by as many as stand before it in the row.
+        before = torch.cumsum(self.counts, 0) - self.counts
+        return rows * self.length + order - before[rows]
+
+    def by_row(self, queries: Float[Tensor, "1 H N d"]) -> Float[Tensor, "B H M d"]:
+        """Queries by row, heads first in memory. Places left over repeat a query, and nobody reads them."""
+        padded = select(queries[0], 1, self.slots, self.queries_at)
+        return padded.unflatten(1, (len(self.counts), -1)).transpose(0, 1)
+
+    def side_by_side(self, mixed: Float[Tensor, "B H M d"]) -> Float[Tensor, "N D"]:
+        """What was read by row, of the queries alone."""
+        by_place = mixed.transpose(1, 2)
+        # A fused kernel leaves the heads of a place side by side; matrix products leave each head's places so.
+        if by_place.is_contiguous():
+            return select(by_place.flatten(2).flatten(0, 1), 0, self.queries_at)
+        return select(mixed.transpose(0, 1).flatten(1, 2), 1, self.queries_at).transpose(0, 1).flatten(1)
+
+    def spans(self, window: int) -> Spans:
+        """Which keys each query sees."""
+        if window not in self._spans:
+            end = self.positions + 1
+            first = self._document_starts() if self.whole.documents is not None else torch.zeros_like(end)
+            if window:
+                first = torch.maximum(first, end - window)
+            starts = torch.cat([self.counts.new_zeros(1), torch.cumsum(self.counts, 0)])
+            self._spans[window] = Spans(*(x.to(torch.int32) for x in (starts, first, end)))
+        return self._spans[window]
+
+    def _document_starts(self) -> Int[Tensor, " N"]:
+        """The first position of each query's document."""
+        documents = self.whole.documents
+        assert documents is not None
+        steps = torch.arange(self.whole.length, device=self.device).expand_as(documents)
+        begins = torch.zeros_like(steps)
+        begins[:, 1:] = steps[:, 1:] * (documents[:, 1:] != documents[:, :-1])
+        return begins.cummax(1).values.flatten()[self.tokens]
 
     @property
     def keys(self) -> int:

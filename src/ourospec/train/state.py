@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ourospec.contracts import Objective
 from ourospec.device import DevicePolicy
 from ourospec.errors import ConfigError
+from ourospec.nn.ragged import can_build
 from ourospec.optim.ema import WeightAverage
 from ourospec.optim.optimiser import Optimiser
 from ourospec.train.checkpoint import Snapshot
@@ -108,12 +109,14 @@ def circumstances(policy: DevicePolicy) -> dict[str, str]:
         "AMX": torch.cpu._is_amx_tile_supported(),
     }
     instructions = [torch.backends.cpu.get_cpu_capability(), *(name for name in special if special[name])]
+    compiled = policy.device.type == "cpu" and can_build(policy.autocast_dtype or torch.float32)
     return {
         "device": str(policy.device),
         "arithmetic": str(policy.autocast_dtype or torch.float32).removeprefix("torch."),
         "threads": str(torch.get_num_threads()),
         "torch": torch.__version__,
         "instructions": "+".join(instructions),
+        "packed attention": "compiled" if compiled else "torch's",
     }
 
 
