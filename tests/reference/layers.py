@@ -63,6 +63,19 @@ def attention(
     return torch.stack(result).view(rows, length, width)
 
 
+def ragged_attention(queries: Tensor, keys: Tensor, values: Tensor, seen: Tensor, rows: list[int]) -> Tensor:
+    """Queries [H, N, d], each of a row of keys and values [B, G, S, d] of which `seen` [N, S] says those it may see."""
+    heads, count, width = queries.shape
+    outputs = []
+    for n in range(count):
+        for head in range(heads):
+            group = head * keys.shape[1] // heads
+            mine, told = keys[rows[n], group][seen[n]], values[rows[n], group][seen[n]]
+            weights = torch.softmax(mine @ queries[head, n] / math.sqrt(width), 0)
+            outputs.append(weights @ told)
+    return torch.stack(outputs).view(count, heads * width)
+
+
 def swiglu(x: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:
     """One vector."""
     joint = gate_up @ x

@@ -23,7 +23,7 @@ class Spans(NamedTuple):
     """Who stands where, and the keys that each sees: first to end, its own position among them.
 
     starts: [B + 1], each row's first query, and N.
-    first, end: [N], positions.
+    first, end: [N], positions; in a row, ends ascend.
     """
 
     starts: Int32[Tensor, " B1"]

@@ -19,7 +19,7 @@ typedef struct {
     i64 rows, heads, groups, keys, width; /* B, H, G, S, d */
     i64 count;                            /* N */
     const int32_t *starts;                /* [B + 1], each row's first query */
-    const int32_t *first, *end;           /* [N], the keys that a query sees */
+    const int32_t *first, *end;           /* [N], the keys that a query sees; in a row, ends ascend */
     const elem *q;                        /* [H, N, d] */
     const elem *k, *v;                    /* [B, G, S, d] */
     i64 row_stride, group_stride, key_stride;
@@ -212,12 +212,9 @@ static void weigh_back(const float *logits, const float *grads, const Block *b, 
         }
 }
 
-/* The last block of a row sees most keys: it writes where the others add, and only what it leaves is zeroed. */
-static void add_up(const Block *b, const elem *left, const word *right, i64 d, int fresh, i64 padded, float *sums) {
-    if (fresh) {
-        memset(sums, 0, (size_t)(b->from * d * 4));
-        memset(sums + b->to * d, 0, (size_t)((padded - b->to) * d * 4));
-    }
+/* The last block of a row, which comes first, sees furthest: it writes where the others add. */
+static void add_up(const Block *b, const elem *left, const word *right, i64 d, int fresh, float *sums) {
+    if (fresh) memset(sums, 0, (size_t)(b->from * d * 4));
     multiply(b->to - b->from, d, BLOCK, left, BLOCK, right, d, sums + b->from * d, d, !fresh);
 }
 
@@ -242,15 +239,15 @@ static void backward_head(const Problem *p, const Gradients *g, i64 row, i64 hea
         right_of(here, H * d, &b, d, grad, right);
         pair_rows(grad, d, BLOCK, d, grad_pairs);
         multiply(span, BLOCK, d, r->v.at + b.from * r->v.stride, r->v.stride, right, BLOCK, grads, BLOCK, 0);
-        float lse[BLOCK], along[BLOCK];
-        for (i64 i = 0; i < BLOCK; i++) {
-            /* Places left over weigh nothing. */
-            lse[i] = i < b.count ? p->lse[head * N + n + i] : INFINITY;
-            along[i] = i < b.count ? dot(here + i * H * d, out + i * H * d, d) : 0;
+        /* Places left over have zeros for queries and gradients, and give none. */
+        float lse[BLOCK] = {0}, along[BLOCK] = {0};
+        for (i64 i = 0; i < b.count; i++) {
+            lse[i] = p->lse[head * N + n + i];
+            along[i] = dot(here + i * H * d, out + i * H * d, d);
         }
         weigh_back(logits, grads, &b, base2(p->scale), lse, along, weights, changes, pairs);
-        add_up(&b, weights, grad_pairs, d, fresh, padded, r->grad_v);
-        add_up(&b, changes, q_pairs, d, fresh, padded, r->grad_k);
+        add_up(&b, weights, grad_pairs, d, fresh, r->grad_v);
+        add_up(&b, changes, q_pairs, d, fresh, r->grad_k);
         multiply(d, b.vectors * LANES, span, r->kt + b.from, padded, pairs, BLOCK, sums, BLOCK, 0);
         give(sums, d, &b, factor, turned, g->q + (head * N + n) * d, d);
     }
