@@ -19,6 +19,7 @@ from ourospec.nn.ragged import build, kernel, ragged_attention
 from ourospec.nn.visibility import Visibility
 from tests.reference import layers as reference
 
+SOME = torch.zeros(1, 2, 3, 32)
 TYPES = [torch.float32, torch.bfloat16]
 CLOSE = {torch.float32: 1e-5, torch.bfloat16: 0.016}
 """Of the largest value. float32: gradients of logits are differences of sums over a head's width, which may be 0;
@@ -27,7 +28,9 @@ bfloat16 rounds what is kept to 8 bits, twice."""
 
 def need(dtype):
     if kernel(dtype) is None:
-        pytest.skip(f"no kernel for {dtype} here: it takes AVX-512, for bfloat16 AMX, and a C compiler")
+        pytest.skip(
+            f"no kernel for {dtype} here: it takes AVX-512 (with BF16 or AMX for bfloat16) and a C compiler"
+        )
 
 
 class Case:
@@ -65,7 +68,7 @@ class Case:
 
     def fast(self, dtype):
         operands = self.operands(dtype)
-        out = ragged_attention(*operands, self.packed.visibility.spans(self.window))
+        out = ragged_attention(*operands, self.packed.visibility.spans(self.window, len(self.keys)))
         return [out, *torch.autograd.grad(out, operands, self.grad.to(dtype))]
 
     def slow(self, dtype):
@@ -105,7 +108,7 @@ def test_says_what_plain_loops_say(dtype, case):
 def test_spans_are_what_the_masks_allow(case):
     """Here every machine: no kernel needed."""
     drawn = Case(**case)
-    starts, first, end = drawn.packed.visibility.spans(drawn.window)
+    starts, first, end = drawn.packed.visibility.spans(drawn.window, case["rows"])
     keys = torch.arange(drawn.whole.keys)
     assert torch.equal((first[:, None] <= keys) & (keys < end[:, None]), drawn.seen)
     assert starts.tolist() == [sum(row < b for row in drawn.rows) for b in range(case["rows"] + 1)]
@@ -119,16 +122,19 @@ def test_a_query_is_its_own(dtype):
     queries, keys, values = case.operands(dtype)
     threads = torch.get_num_threads()
     with torch.no_grad():
-        whole = ragged_attention(queries, keys, values, case.packed.visibility.spans(0))
+        spans = case.packed.visibility.spans(0, 3)
+        whole = ragged_attention(queries, keys, values, spans)
         torch.set_num_threads(threads + 1)
-        assert torch.equal(whole, ragged_attention(queries, keys, values, case.packed.visibility.spans(0)))
+        assert torch.equal(
+            whole, ragged_attention(queries, keys, values, case.packed.visibility.spans(0, len(case.keys)))
+        )
         torch.set_num_threads(threads)
         chosen = torch.zeros(3, 70, dtype=torch.bool)
         chosen[1, [3, 40]] = True
         few = Packed(chosen, 2, 2, case.whole)
         keys[:, :, 41:] = 7.0
         values[:, :, 41:] = -7.0
-        alone = ragged_attention(queries[:, few.tokens], keys, values, few.visibility.spans(0))
+        alone = ragged_attention(queries[:, few.tokens], keys, values, few.visibility.spans(0, 3))
     assert torch.equal(alone, whole[few.tokens])
 
 
@@ -145,7 +151,7 @@ def test_readers_that_share_keys_add_up_one_gradient(dtype):
         loss = matmul_attention(asked, keys, values, bias, blocks).float().square().sum()
         for case in cases:
             queries = case.queries.to(dtype)
-            read = ragged_attention(queries, keys, values, case.packed.visibility.spans(0))
+            read = ragged_attention(queries, keys, values, case.packed.visibility.spans(0, len(case.keys)))
             loss = loss + read.float().square().sum()
         return [torch.autograd.grad(loss, kept, retain_graph=True) for _ in range(2)]
 
@@ -187,10 +193,10 @@ def test_a_layer_computes_the_same_with_it_without_it_and_masked(dtype, monkeypa
 
     monkeypatch.setattr("ourospec.nn.attention.ragged_attention", counted)
     masked, compacted = (run(layer, how, dtype) for how in ("masked", "compacted"))
-    assert len(taken) == 3
-    monkeypatch.setattr("ourospec.nn.attention.knows", lambda queries: False)
+    assert len(taken) == 1 + 3 + 4  # of masked passes all are like the first
+    monkeypatch.setattr("ourospec.nn.attention.knows", lambda *arguments: False)
     padded = run(layer, "compacted", dtype)
-    assert len(taken) == 3
+    assert len(taken) == 8
     close = 1e-5 if dtype == torch.float32 else 0.03
     for name, wanted in masked.items():
         most = max(1.0, float(wanted.abs().max()))
@@ -198,13 +204,16 @@ def test_a_layer_computes_the_same_with_it_without_it_and_masked(dtype, monkeypa
             torch.testing.assert_close(found / most, wanted / most, rtol=0, atol=close, msg=name)
 
 
-def test_logits_are_watched_without_it(monkeypatch):
+def test_logits_are_watched_with_it_and_without(monkeypatch):
     """QK-clip looks at all logits, which the kernel does not keep."""
-    layer = layer_of()
-    layer.attention.watch_logits()
-    monkeypatch.setattr("ourospec.nn.attention.ragged_attention", None)
-    run(layer, "compacted", torch.float32)
-    assert layer.attention.limit_logits(1e-3) is not None
+    seen = []
+    for knows in (ragged.knows, lambda *arguments: False):
+        monkeypatch.setattr("ourospec.nn.attention.knows", knows)
+        layer = layer_of()
+        layer.attention.watch_logits()
+        run(layer, "compacted", torch.float32)
+        seen.append(layer.attention.limit_logits(1e-3))
+    torch.testing.assert_close(*seen)
 
 
 class TestBuild:
@@ -218,7 +227,7 @@ class TestBuild:
 
     def test_without_a_compiler_layers_run_on_torchs_kernels(self, monkeypatch):
         monkeypatch.setattr(build.shutil, "which", lambda name: None)
-        assert kernel(torch.float32) is None and not ragged.knows(torch.zeros(1, 2, 3, 32))
+        assert kernel(torch.float32) is None and not ragged.knows(SOME, SOME)
         masked, compacted = (run(layer_of(), how, torch.float32) for how in ("masked", "compacted"))
         torch.testing.assert_close(compacted["y"], masked["y"], rtol=1e-5, atol=1e-5)
 
@@ -258,9 +267,9 @@ class TestBuild:
         assert len(names) == 3
 
     def test_only_types_and_widths_that_it_was_written_for(self):
-        assert not ragged.knows(torch.zeros(1, 2, 3, 32, dtype=torch.float64))
-        assert not ragged.knows(torch.zeros(1, 2, 3, 24))
-        assert ragged.knows(torch.zeros(1, 2, 3, 32)) == build.can_build(torch.float32)
+        assert not ragged.knows(SOME.double(), SOME.double())
+        assert not ragged.knows(SOME[..., :24], SOME[..., :24])
+        assert ragged.knows(SOME, SOME) == build.can_build(torch.float32)
 
     def test_no_memory_is_said(self, monkeypatch):
         need(torch.float32)

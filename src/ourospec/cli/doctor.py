@@ -82,7 +82,7 @@ def machine() -> dict[str, Any]:
     return {
         "torch_threads": torch.get_num_threads(),
         "instruction_sets": instruction_sets(),
-        "packed_attention": packed_attention(),
+        "attention": compiled_attention(),
         "memory_available": psutil.virtual_memory().available,
         "disk_free": shutil.disk_usage(Path.cwd()).free,
     }
@@ -102,8 +102,8 @@ def instruction_sets() -> list[str]:
     return [torch.backends.cpu.get_cpu_capability(), *found]
 
 
-def packed_attention() -> list[str]:
-    """Types for which attention of packed tokens is compiled here; it is compiled now if it was not yet."""
+def compiled_attention() -> list[str]:
+    """Types for which attention is compiled here; it is compiled now if it was not yet."""
     from ourospec.nn.ragged import WIDTHS, kernel
 
     return [str(dtype).removeprefix("torch.") for dtype in WIDTHS if kernel(dtype) is not None]
@@ -168,7 +168,7 @@ def show(findings: dict[str, Any]) -> None:
             ("processor", f"{findings['processor']}, {findings['cores']} cores"),
             ("threads", f"{findings['torch_threads']} used of {findings['usable_threads']}"),
             ("instructions", ", ".join(findings["instruction_sets"])),
-            ("packed attention", describe_packed_attention(findings["packed_attention"])),
+            ("attention", describe_attention(findings["attention"])),
             ("memory", f"{size(findings['memory'])}, {size(findings['memory_available'])} free"),
             ("disk here", f"{size(findings['disk_free'])} free"),
         ],
@@ -181,8 +181,8 @@ def show(findings: dict[str, Any]) -> None:
     print_section("Agreement with the CPU in float32", agreement)
 
 
-def describe_packed_attention(types: list[str]) -> str:
-    """Which attention tokens get that are computed alone, and what a faster one would take."""
+def describe_attention(types: list[str]) -> str:
+    """Which kernel computes it, and what a faster one would take."""
     if types:
         return f"compiled for {' and '.join(types)}"
     return "torch's; a faster one takes Linux, a C compiler (cc, gcc or clang) and AVX-512"

@@ -27,6 +27,8 @@ from ourospec.nn.visibility import PackedVisibility, Visibility
 # Up to this many keys plain matrix products may beat the fused kernel (device.matmul_attention_is_faster); beyond, the
 # weights that they keep for the backward pass would take too much memory.
 MATMUL_KEYS = 2048
+COMPILED_QUERIES = 16
+"""Queries of a row for which our own kernel is worth its while, where there is one: it takes as many at once."""
 LOGIT_ROWS = 128
 """Queries whose logits are held at a time, where they are looked at."""
 
@@ -122,6 +124,8 @@ class Attention(nn.Module):
         if self._watched and self.training:
             seen = largest_logits(queries, kv.keys, visibility.allowed(self.window))
             self._largest = seen if self._largest is None else torch.maximum(self._largest, seen)
+        if visibility.length >= COMPILED_QUERIES and knows(queries, kv.keys):
+            return self._compiled(queries, kv, visibility)
         fused = torch.compiler.is_compiling() or not matmul_attention_is_faster(queries)
         if not fused and kv.keys.shape[2] <= MATMUL_KEYS:
             return self._by_matmul(queries, kv, visibility)
@@ -131,14 +135,20 @@ class Attention(nn.Module):
         self, queries: Float[Tensor, "1 H N d"], kv: KeyValues, visibility: PackedVisibility
     ) -> Float[Tensor, "N D"]:
         """The same of some queries only, as one row."""
-        if knows(queries) and not (self._watched and self.training):
-            return ragged_attention(queries[0], *kv, visibility.spans(self.window))
+        if knows(queries, kv.keys) and not (self._watched and self.training):
+            return ragged_attention(queries[0], *kv, visibility.spans(self.window, len(kv.keys)))
         return visibility.side_by_side(self.mix(visibility.by_row(queries), kv, visibility))
 
     def forward(self, x: Float[Tensor, "B T D"], visibility: Visibility) -> Float[Tensor, "B T D"]:
         """The whole module, without a cache."""
         queries, kv = self.project(x, visibility)
         return self.attend(queries, kv, visibility)
+
+    def _compiled(self, queries: Tensor, kv: KeyValues, visibility: Visibility) -> Tensor:
+        rows, heads, length, _ = queries.shape
+        by_head = queries.transpose(0, 1).flatten(1, 2)
+        mixed = ragged_attention(by_head, *kv, visibility.spans(self.window, rows))
+        return mixed.view(rows, length, heads, -1).transpose(1, 2)
 
     def _by_kernel(self, queries: Tensor, kv: KeyValues, visibility: Visibility) -> Tensor:
         causal = visibility.is_plain_causal(self.window)

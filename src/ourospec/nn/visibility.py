@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -44,6 +45,7 @@ class Visibility:
     past: int | tuple[int, ...] = 0
     documents: Tensor | None = None
     _masks: dict[tuple[int, torch.dtype | None], Tensor | None] = field(default_factory=dict)
+    _spans: dict[tuple[int, int], Spans] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.past and self.documents is not None:
@@ -104,6 +106,28 @@ class Visibility:
         allowed = self.allowed(window)[:, None]
         return torch.zeros(allowed.shape, dtype=dtype, device=self.device).masked_fill_(~allowed, -math.inf)
 
+    def spans(self, window: int, rows: int) -> Spans:
+        """Which keys each query of so many rows sees."""
+        key = (window, rows)
+        if key not in self._spans:
+            self._spans[key] = Spans(*(x.to(torch.int32).contiguous() for x in self._runs(window, rows)))
+        return self._spans[key]
+
+    def _runs(self, window: int, rows: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The numbers of `spans`."""
+        end = self.positions.expand(rows, -1).flatten() + 1
+        first = torch.zeros_like(end) if self.documents is None else self._document_starts()
+        starts = torch.arange(rows + 1, device=self.device) * self.length
+        return starts, torch.maximum(first, end - window) if window else first, end
+
+    def _document_starts(self) -> Int[Tensor, " N"]:
+        """The first position of each query's document."""
+        assert self.documents is not None
+        steps = torch.arange(self.length, device=self.device).expand_as(self.documents)
+        begins = torch.zeros_like(steps)
+        begins[:, 1:] = steps[:, 1:] * (self.documents[:, 1:] != self.documents[:, :-1])
+        return begins.cummax(1).values.flatten()
+
     def blocks(self) -> Iterator[tuple[slice, slice]]:
         """Runs of queries, each with the keys that its last one may see."""
         for start in range(0, self.length, QUERY_BLOCK):
@@ -126,7 +150,11 @@ class PackedVisibility(Visibility):
     ) -> None:
         super().__init__(width, whole.device)
         self.whole, self.tokens, self.counts = whole, tokens, counts
-        self._spans: dict[int, Spans] = {}
+
+    @property
+    def keys(self) -> int:
+        """S."""
+        return self.whole.keys
 
     @cached_property
     def slots(self) -> Int[Tensor, " BM"]:
@@ -156,30 +184,10 @@ class PackedVisibility(Visibility):
             return select(by_place.flatten(2).flatten(0, 1), 0, self.queries_at)
         return select(mixed.transpose(0, 1).flatten(1, 2), 1, self.queries_at).transpose(0, 1).flatten(1)
 
-    def spans(self, window: int) -> Spans:
-        """Which keys each query sees."""
-        if window not in self._spans:
-            end = self.positions + 1
-            first = self._document_starts() if self.whole.documents is not None else torch.zeros_like(end)
-            if window:
-                first = torch.maximum(first, end - window)
-            starts = torch.cat([self.counts.new_zeros(1), torch.cumsum(self.counts, 0)])
-            self._spans[window] = Spans(*(x.to(torch.int32) for x in (starts, first, end)))
-        return self._spans[window]
-
-    def _document_starts(self) -> Int[Tensor, " N"]:
-        """The first position of each query's document."""
-        documents = self.whole.documents
-        assert documents is not None
-        steps = torch.arange(self.whole.length, device=self.device).expand_as(documents)
-        begins = torch.zeros_like(steps)
-        begins[:, 1:] = steps[:, 1:] * (documents[:, 1:] != documents[:, :-1])
-        return begins.cummax(1).values.flatten()[self.tokens]
-
-    @property
-    def keys(self) -> int:
-        """S."""
-        return self.whole.keys
+    def _runs(self, window: int, rows: int) -> tuple[Tensor, Tensor, Tensor]:
+        everyone = self.whole.spans(window, rows)
+        starts = F.pad(torch.cumsum(self.counts, 0), (1, 0))
+        return starts, everyone.first[self.tokens], everyone.end[self.tokens]
 
     @cached_property
     def positions(self) -> Int[Tensor, " N"]:

@@ -116,7 +116,7 @@ def circumstances(policy: DevicePolicy) -> dict[str, str]:
         "threads": str(torch.get_num_threads()),
         "torch": torch.__version__,
         "instructions": "+".join(instructions),
-        "packed attention": "compiled" if compiled else "torch's",
+        "attention": "compiled" if compiled else "torch's",
     }
 
 

@@ -1,7 +1,8 @@
-"""Attention of ragged queries, in machine code: rows of a batch have some queries each, and no row is padded.
+"""Causal attention in machine code, of ragged queries too: rows of a batch have some queries each, and none is padded.
 
-torch has no such kernel for a CPU: without it all rows are padded to the longest, every query is multiplied with every
-key, and the products of so few queries are slow (benchmarks/attention.py).
+torch has no kernel for ragged queries on a CPU: without one all rows are padded to the longest and every query is
+multiplied with every key. With all queries of all rows it is torch's own kernels' peer, and faster (figures:
+benchmarks/attention.py).
 
 Letters: B rows, H query heads, G key-value heads, S key positions, d width of a head, N queries of all rows.
 """
@@ -9,11 +10,14 @@ Letters: B rows, H query heads, G key-value heads, S key positions, d width of a
 from __future__ import annotations
 
 import ctypes
-from typing import NamedTuple
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int32
 from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
 
 from ourospec.errors import ResourceError
 from ourospec.nn.ragged.build import WIDTHS, Gradients, Problem, can_build, kernel
@@ -31,11 +35,12 @@ class Spans(NamedTuple):
     end: Int32[Tensor, " N"]
 
 
-def knows(queries: Float[Tensor, "1 H N d"]) -> bool:
+def knows(queries: Float[Tensor, "*rows d"], keys: Float[Tensor, "B G S d"]) -> bool:
     """Whether the kernel can take these, here."""
-    if torch.compiler.is_compiling() or queries.device.type != "cpu" or queries.dtype not in WIDTHS:
+    dtype = queries.dtype
+    if torch.compiler.is_compiling() or queries.device.type != "cpu" or dtype not in WIDTHS:
         return False
-    return queries.shape[-1] % WIDTHS[queries.dtype] == 0 and kernel(queries.dtype) is not None
+    return keys.dtype == dtype and queries.shape[-1] % WIDTHS[dtype] == 0 and kernel(dtype) is not None
 
 
 def ragged_attention(
@@ -53,69 +58,78 @@ def ragged_attention(
     """
     shared = keys.grad_fn if keys.grad_fn is values.grad_fn else None
     sums = getattr(shared, "sums", None)
-    return _RaggedAttention.apply(queries, keys, values, *spans, sums)  # pyright: ignore[reportReturnType]
+    return _RaggedAttention.apply(queries, keys, values, spans, sums)  # pyright: ignore[reportReturnType]
 
 
 class _RaggedAttention(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx,
-        queries: Tensor,
-        keys: Tensor,
-        values: Tensor,
-        starts: Tensor,
-        first: Tensor,
-        end: Tensor,
-        sums: list[Tensor] | None,
+        ctx, queries: Tensor, keys: Tensor, values: Tensor, spans: Spans, sums: list[Tensor] | None
     ) -> Tensor:
         queries = queries.contiguous()
         if keys.stride() != values.stride() or keys.stride(-1) != 1:
             keys, values = keys.contiguous(), values.contiguous()
-        heads, count, width = queries.shape
-        out = queries.new_empty(count, heads * width)
-        lse = queries.new_empty(heads, count, dtype=torch.float32)
-        operands = (queries, keys, values, starts, first, end, out, lse)
-        _run("forward", queries.dtype, _problem(*operands))
-        ctx.save_for_backward(*operands)
+        operands = queries, keys, values, *spans
+        out, lse = torch.ops.ourospec.ragged_attention(*operands)
+        ctx.save_for_backward(*operands, out, lse)
         ctx.sums = sums
         return out
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, *grads: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
-        grad, operands = grads[0].contiguous(), ctx.saved_tensors
-        queries, keys = operands[:2]
-        grad_q, add = torch.empty_like(queries), bool(ctx.sums)
+        operands = ctx.saved_tensors
+        grad_q, (rows, groups, length, width) = torch.empty_like(operands[0]), operands[1].shape
+        add = bool(ctx.sums)
         # Heads first in memory, as the readers of the shared arrays have them.
-        rows, groups, length, width = keys.shape
         grad_k, grad_v = (
             ctx.sums
             if add
-            else (keys.new_empty(groups, rows, length, width).transpose(0, 1) for _ in range(2))
+            else (grad_q.new_empty(groups, rows, length, width).transpose(0, 1) for _ in range(2))
         )
-        pointers = (x.data_ptr() for x in (grad, grad_q, grad_k, grad_v))
-        _run("backward", queries.dtype, _problem(*operands), Gradients(*pointers, *grad_k.stride()[:3], add))
+        grad = grads[0].contiguous()
+        torch.ops.ourospec.ragged_attention_backward(grad, *operands, grad_q, grad_k, grad_v, add)
         if ctx.sums is None:
-            return grad_q, grad_k, grad_v, None, None, None, None
+            return grad_q, grad_k, grad_v, None, None
         ctx.sums[:] = grad_k, grad_v
-        return (grad_q, *(None,) * 6)
+        return grad_q, None, None, None, None
 
 
-def _problem(
-    queries: Tensor,
-    keys: Tensor,
-    values: Tensor,
-    starts: Tensor,
-    first: Tensor,
-    end: Tensor,
-    out: Tensor,
-    lse: Tensor,
-) -> Problem:
+# As operators of torch's, the kernel's calls are seen by what counts FLOPs and by the profiler.
+_OPERATORS = torch.library.Library("ourospec", "DEF")
+_OPERANDS = "Tensor queries, Tensor keys, Tensor values, Tensor starts, Tensor first, Tensor end"
+_OPERATORS.define(f"ragged_attention({_OPERANDS}) -> (Tensor, Tensor)")
+_OPERATORS.define(
+    f"ragged_attention_backward(Tensor grad, {_OPERANDS}, Tensor out, Tensor lse, Tensor(a!) grad_q, "
+    "Tensor(b!) grad_k, Tensor(c!) grad_v, bool add) -> ()"
+)
+
+
+def _forward(queries: Tensor, keys: Tensor, *others: Tensor) -> tuple[Tensor, Tensor]:
     heads, count, width = queries.shape
-    rows, groups, length = keys.shape[:3]
+    out = queries.new_empty(count, heads * width)
+    lse = queries.new_empty(heads, count, dtype=torch.float32)
+    _run("forward", queries.dtype, _problem([queries, keys, *others, out, lse]))
+    return out, lse
+
+
+def _backward(grad: Tensor, *others: Any) -> None:
+    *operands, grad_q, grad_k, grad_v, add = others
+    pointers = (x.data_ptr() for x in (grad, grad_q, grad_k, grad_v))
+    gradients = Gradients(*pointers, *grad_k.stride()[:3], add)
+    _run("backward", grad.dtype, _problem(operands), gradients)
+
+
+_OPERATORS.impl("ragged_attention", _forward, "CPU")
+_OPERATORS.impl("ragged_attention_backward", _backward, "CPU")
+
+
+def _problem(operands: Sequence[Tensor]) -> Problem:
+    queries, keys, values, starts, first, end, out, lse = operands
+    heads, count, width = queries.shape
+    rows, groups, length, _ = keys.shape
     inputs = (x.data_ptr() for x in (starts, first, end, queries, keys, values))
-    scale = width**-0.5
-    sizes = rows, heads, groups, length, width, count
+    sizes, scale = (rows, heads, groups, length, width, count), width**-0.5
     return Problem(*sizes, *inputs, *keys.stride()[:3], scale, out.data_ptr(), lse.data_ptr())
 
 
@@ -125,6 +139,18 @@ def _run(name: str, dtype: torch.dtype, *arguments: ctypes.Structure) -> None:
         raise ResourceError(
             "There is no memory left for attention's logits.", "Use shorter rows, or fewer threads."
         )
+
+
+@register_flop_formula(torch.ops.ourospec.ragged_attention)
+def _forward_flops(queries: Sequence[int], keys: Sequence[int], *_, **__) -> int:
+    """Q·Kᵀ and P·V over all pairs, as of torch's own kernels; hidden ones are in fact left out."""
+    return 4 * math.prod(queries) * keys[2]
+
+
+@register_flop_formula(torch.ops.ourospec.ragged_attention_backward)
+def _backward_flops(_: Sequence[int], queries: Sequence[int], keys: Sequence[int], *__, **___) -> int:
+    """The logits anew, dP, dV, dQ and dK."""
+    return 10 * math.prod(queries) * keys[2]
 
 
 __all__ = ["WIDTHS", "Spans", "can_build", "kernel", "knows", "ragged_attention"]

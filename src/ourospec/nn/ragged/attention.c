@@ -10,7 +10,7 @@
 
 #include "words.h"
 
-#if BF16
+#if TILES
 #include <sys/syscall.h>
 #include <unistd.h>
 #endif
@@ -314,9 +314,9 @@ int backward(const Problem *p, const Gradients *g, int threads) { return run(p, 
 
 /* 0 if this process may use what the code was compiled for. */
 int ready(void) {
-#if BF16
-    enum { REQUEST = 0x1023, TILES = 18 }; /* arch_prctl: ARCH_REQ_XCOMP_PERM, XTILEDATA */
-    return syscall(SYS_arch_prctl, REQUEST, TILES) != 0;
+#if TILES
+    enum { REQUEST = 0x1023, DATA = 18 }; /* arch_prctl: ARCH_REQ_XCOMP_PERM, XTILEDATA */
+    return syscall(SYS_arch_prctl, REQUEST, DATA) != 0;
 #else
     return 0;
 #endif

@@ -68,7 +68,8 @@ def can_build(dtype: torch.dtype) -> bool:
         return False
     if not torch.backends.cpu.get_cpu_capability().startswith("AVX512"):
         return False
-    return (dtype == torch.float32 or torch.cpu._is_amx_tile_supported()) and compiler() is not None
+    half = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    return (dtype == torch.float32 or half) and compiler() is not None
 
 
 def compiler() -> str | None:

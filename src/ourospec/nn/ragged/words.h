@@ -1,7 +1,7 @@
 /* Words, layouts and products: what attention.c is made of.
 
    Operands are seen as 32-bit words: one float, or two bfloat16 that follow each other along the dimension that is
-   summed (as AMX tiles want them), so that both types share all code but the innermost product. A product's left
+   summed (as AMX and AVX-512 BF16 want them), so that both types share all code but the innermost product. A product's left
    operand is [M, K] row by row; its right one is words, [K/PAIR, N]; sums are float, [M, N]. */
 
 #ifndef OUROSPEC_WORDS_H
@@ -19,6 +19,9 @@ typedef uint16_t elem;
 #else
 typedef float elem;
 #define PAIR 1
+#endif
+#if BF16 && defined(__AMX_BF16__)
+#define TILES 1
 #endif
 
 typedef uint32_t word;
@@ -154,7 +157,7 @@ static inline void store_pair(word *y, i64 stride, __m512 even, __m512 odd) {
 
 /* ---- products ---- */
 
-#if BF16
+#if TILES
 static inline void set_tiles(void) {
     struct __attribute__((packed)) {
         uint8_t palette, start, reserved[14];
@@ -173,8 +176,8 @@ static inline void set_tiles(void) {}
 static inline void release_tiles(void) {}
 #endif
 
-/* sums [M, N] = or += left [M, K] right [K, N]. M in thirty-twos, N in sixteens, K in thirty-twos (float: ones). */
-#if BF16
+/* sums [M, N] = or += left [M, K] right [K, N]. M and K in blocks, N in vectors. */
+#if TILES
 static void multiply(i64 M, i64 N, i64 K, const elem *left, i64 ldl, const word *right, i64 ldr, float *sums,
                      i64 lds, int add) {
     for (i64 n = 0; n < N; n += 32) {
@@ -216,19 +219,32 @@ static void multiply(i64 M, i64 N, i64 K, const elem *left, i64 ldl, const word 
     }
 }
 #else
-#define ROWS 8
-static inline __attribute__((always_inline)) void multiply_few(i64 K, const elem *left, i64 ldl, const word *right, i64 ldr, float *sums,
-                                i64 lds, int add, const int vectors) {
+/* A step of a sum: the words of a left row, in all lanes, times those of a right row. */
+static inline __m512 step(__m512 sum, __m512i left, __m512i right) {
+#if BF16
+    return _mm512_dpbf16_ps(sum, (__m512bh)right, (__m512bh)left);
+#else
+    return _mm512_fmadd_ps(_mm512_castsi512_ps(left), _mm512_castsi512_ps(right), sum);
+#endif
+}
+
+/* Rows whose sums are held in registers: more would not fit, fewer would leave the arithmetic waiting. */
+enum { ROWS = 8 };
+
+/* Inlined with `vectors` known, so that the loops over rows and vectors vanish. */
+static inline __attribute__((always_inline)) void multiply_few(i64 K, const elem *left, i64 ldl, const word *right,
+                                                               i64 ldr, float *sums, i64 lds, int add, int vectors) {
     __m512 s[ROWS][2];
     for (int i = 0; i < ROWS; i++)
         for (int j = 0; j < vectors; j++)
             s[i][j] = add ? _mm512_loadu_ps(sums + i * lds + j * LANES) : _mm512_setzero_ps();
-    for (i64 k = 0; k < K; k++) {
-        __m512 r[2];
-        for (int j = 0; j < vectors; j++) r[j] = _mm512_loadu_ps((const float *)right + k * ldr + j * LANES);
+    for (i64 k = 0; k < K / PAIR; k++) {
+        __m512i r[2];
+        for (int j = 0; j < vectors; j++) r[j] = _mm512_loadu_si512(right + k * ldr + j * LANES);
         for (int i = 0; i < ROWS; i++) {
-            __m512 l = _mm512_set1_ps(left[i * ldl + k]);
-            for (int j = 0; j < vectors; j++) s[i][j] = _mm512_fmadd_ps(l, r[j], s[i][j]);
+            word l;
+            memcpy(&l, left + i * ldl + k * PAIR, sizeof l);
+            for (int j = 0; j < vectors; j++) s[i][j] = step(s[i][j], _mm512_set1_epi32((int)l), r[j]);
         }
     }
     for (int i = 0; i < ROWS; i++)
