@@ -27,8 +27,9 @@ from ourospec.nn.visibility import PackedVisibility, Visibility
 # Up to this many keys plain matrix products may beat the fused kernel (device.matmul_attention_is_faster); beyond, the
 # weights that they keep for the backward pass would take too much memory.
 MATMUL_KEYS = 2048
-COMPILED_QUERIES = 16
-"""Queries of a row for which our own kernel is worth its while, where there is one: it takes as many at once."""
+COMPILED_QUERIES, COMPILED_PACKED = 64, 8
+"""Queries of a row, of packed ones in the longest, from which our own kernel beats torch's, where there is one: it lays
+the row's values out anew, whatever the number of queries."""
 LOGIT_ROWS = 128
 """Queries whose logits are held at a time, where they are looked at."""
 
@@ -135,7 +136,8 @@ class Attention(nn.Module):
         self, queries: Float[Tensor, "1 H N d"], kv: KeyValues, visibility: PackedVisibility
     ) -> Float[Tensor, "N D"]:
         """The same of some queries only, as one row."""
-        if knows(queries, kv.keys) and not (self._watched and self.training):
+        several = visibility.length >= COMPILED_PACKED and not (self._watched and self.training)
+        if several and knows(queries, kv.keys):
             return ragged_attention(queries[0], *kv, visibility.spans(self.window, len(kv.keys)))
         return visibility.side_by_side(self.mix(visibility.by_row(queries), kv, visibility))
 

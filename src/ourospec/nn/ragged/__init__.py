@@ -9,9 +9,11 @@ Letters: B rows, H query heads, G key-value heads, S key positions, d width of a
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import ctypes
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -35,10 +37,25 @@ class Spans(NamedTuple):
     end: Int32[Tensor, " N"]
 
 
+_ALLOWED = contextvars.ContextVar("_ALLOWED", default=True)
+
+
+@contextlib.contextmanager
+def torch_only() -> Iterator[None]:
+    """Do without the kernel for a while; for tests and benchmarks."""
+    token = _ALLOWED.set(False)
+    try:
+        yield
+    finally:
+        _ALLOWED.reset(token)
+
+
 def knows(queries: Float[Tensor, "*rows d"], keys: Float[Tensor, "B G S d"]) -> bool:
     """Whether the kernel can take these, here."""
     dtype = queries.dtype
     if torch.compiler.is_compiling() or queries.device.type != "cpu" or dtype not in WIDTHS:
+        return False
+    if not _ALLOWED.get():
         return False
     return keys.dtype == dtype and queries.shape[-1] % WIDTHS[dtype] == 0 and kernel(dtype) is not None
 
@@ -153,4 +170,4 @@ def _backward_flops(_: Sequence[int], queries: Sequence[int], keys: Sequence[int
     return 10 * math.prod(queries) * keys[2]
 
 
-__all__ = ["WIDTHS", "Spans", "can_build", "kernel", "knows", "ragged_attention"]
+__all__ = ["WIDTHS", "Spans", "can_build", "kernel", "knows", "ragged_attention", "torch_only"]
