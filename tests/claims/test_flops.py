@@ -1,5 +1,7 @@
 """Training FLOPs: as many as can be worked out by hand, and a run that does not notice being counted."""
 
+import contextlib
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,6 +12,9 @@ from ourospec.contracts import Clock, Step
 from ourospec.data.files import FilesSource
 from ourospec.data.text import open_text
 from ourospec.families import PRESETS
+from ourospec.nn.attention import Attention, AttentionConfig
+from ourospec.nn.ragged import kernel, torch_only
+from ourospec.nn.visibility import Visibility
 from ourospec.recipe import TextRecipe
 from ourospec.runs import RunDirectory
 from ourospec.train.loop import fit
@@ -45,6 +50,19 @@ def test_attention_counts_scores_and_mixtures():
         mixed.sum().backward()
     assert forward == 2 * 2 * (2 * 3 * 8 * 8 * 4)
     assert counted.total - forward == 5 * 2 * (2 * 3 * 8 * 8 * 4)
+
+
+def test_our_kernel_counts_as_torchs():
+    """The registry's convention for both: all pairs of queries and keys, seen or not."""
+    if kernel(torch.float32) is None:
+        pytest.skip("no kernel here: it takes AVX-512 and a C compiler")
+    module, x = Attention(64, AttentionConfig(heads=2)), torch.randn(3, 64, 64, requires_grad=True)
+    counts = []
+    for only in (contextlib.nullcontext(), torch_only()):
+        with only, FlopCount() as counted:
+            module(x, Visibility(64, x.device)).sum().backward()
+        counts.append(counted.total)
+    assert counts[0] == counts[1] > 0
 
 
 class Silent:

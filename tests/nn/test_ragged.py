@@ -1,5 +1,6 @@
 """Attention of ragged queries: the kernel says what plain loops say, and where it cannot be had nothing is lost."""
 
+import contextlib
 import subprocess
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from ourospec.nn.compaction import Packed, execute
 from ourospec.nn.depth import AdaptiveLayer, DepthConfig
 from ourospec.nn.init import initialise
 from ourospec.nn.matmul_attention import matmul_attention, share
-from ourospec.nn.ragged import build, kernel, ragged_attention
+from ourospec.nn.ragged import build, kernel, ragged_attention, torch_only
 from ourospec.nn.visibility import Visibility
 from tests.reference import layers as reference
 
@@ -172,11 +173,11 @@ def layer_of(heads=2, width=64):
 def run(layer, how, dtype):
     """State and gradients of a layer whose tokens run one pass or four."""
     generator = torch.Generator().manual_seed(1)
-    h = torch.randn(3, 50, 64, generator=generator).requires_grad_()
-    plan = 1 + 3 * (torch.rand(3, 50, generator=generator) < 0.3)
+    h = torch.randn(3, 70, 64, generator=generator).requires_grad_()
+    plan = 1 + 3 * (torch.rand(3, 70, generator=generator) < 0.3)
     layer.zero_grad()
     with execute(layer, how), torch.autocast("cpu", torch.bfloat16, dtype == torch.bfloat16):
-        y = layer(h, Visibility(50, h.device), Effort(plan=plan))[0]
+        y = layer(h, Visibility(70, h.device), Effort(plan=plan))[0]
     (y * torch.linspace(-1, 1, y.numel()).view(y.shape)).sum().backward()
     named = {name: p.grad.clone() for name, p in layer.named_parameters() if p.grad is not None}
     return {"y": y.detach(), "h": h.grad, **named}
@@ -194,8 +195,8 @@ def test_a_layer_computes_the_same_with_it_without_it_and_masked(dtype, monkeypa
     monkeypatch.setattr("ourospec.nn.attention.ragged_attention", counted)
     masked, compacted = (run(layer, how, dtype) for how in ("masked", "compacted"))
     assert len(taken) == 1 + 3 + 4  # of masked passes all are like the first
-    monkeypatch.setattr("ourospec.nn.attention.knows", lambda *arguments: False)
-    padded = run(layer, "compacted", dtype)
+    with torch_only():
+        padded = run(layer, "compacted", dtype)
     assert len(taken) == 8
     close = 1e-5 if dtype == torch.float32 else 0.03
     for name, wanted in masked.items():
@@ -204,14 +205,14 @@ def test_a_layer_computes_the_same_with_it_without_it_and_masked(dtype, monkeypa
             torch.testing.assert_close(found / most, wanted / most, rtol=0, atol=close, msg=name)
 
 
-def test_logits_are_watched_with_it_and_without(monkeypatch):
+def test_logits_are_watched_with_it_and_without():
     """QK-clip looks at all logits, which the kernel does not keep."""
     seen = []
-    for knows in (ragged.knows, lambda *arguments: False):
-        monkeypatch.setattr("ourospec.nn.attention.knows", knows)
+    for only in (contextlib.nullcontext(), torch_only()):
         layer = layer_of()
         layer.attention.watch_logits()
-        run(layer, "compacted", torch.float32)
+        with only:
+            run(layer, "compacted", torch.float32)
         seen.append(layer.attention.limit_logits(1e-3))
     torch.testing.assert_close(*seen)
 

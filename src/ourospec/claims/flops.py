@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from ourospec.contracts import Clock, Objective, Step
+from ourospec.nn.ragged import FLOPS
 
 COUNTED = "counted_flops"
 """Field of the step events that were counted: FLOPs of the whole step."""
@@ -30,7 +31,7 @@ def _attention_backward(_: Any, query: Any, key: Any, value: Any, *__: Any, **__
 
 
 FORMULAS: dict[str, Callable[..., float]] = {
-    **{packet.__name__: formula for packet, formula in flop_registry.items()},
+    **{packet.__name__: formula for packet, formula in {**flop_registry, **FLOPS}.items()},
     "_scaled_dot_product_flash_attention_for_cpu": _attention,
     "_scaled_dot_product_flash_attention_for_cpu_backward": _attention_backward,
 }

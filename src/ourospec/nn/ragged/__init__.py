@@ -158,16 +158,21 @@ def _run(name: str, dtype: torch.dtype, *arguments: ctypes.Structure) -> None:
         )
 
 
-@register_flop_formula(torch.ops.ourospec.ragged_attention)
 def _forward_flops(queries: Sequence[int], keys: Sequence[int], *_, **__) -> int:
     """Q·Kᵀ and P·V over all pairs, as of torch's own kernels; hidden ones are in fact left out."""
     return 4 * math.prod(queries) * keys[2]
 
 
-@register_flop_formula(torch.ops.ourospec.ragged_attention_backward)
 def _backward_flops(_: Sequence[int], queries: Sequence[int], keys: Sequence[int], *__, **___) -> int:
     """The logits anew, dP, dV, dQ and dK."""
     return 10 * math.prod(queries) * keys[2]
 
 
-__all__ = ["WIDTHS", "Spans", "can_build", "kernel", "knows", "ragged_attention", "torch_only"]
+_FORWARD, _BACKWARD = torch.ops.ourospec.ragged_attention, torch.ops.ourospec.ragged_attention_backward
+FLOPS = {
+    _FORWARD: register_flop_formula(_FORWARD)(_forward_flops),
+    _BACKWARD: register_flop_formula(_BACKWARD)(_backward_flops),
+}
+"""Operator -> FLOPs of its arguments; torch's counter knows them too."""
+
+__all__ = ["FLOPS", "WIDTHS", "Spans", "can_build", "kernel", "knows", "ragged_attention", "torch_only"]
