@@ -78,6 +78,12 @@ class Case:
         return [out, *torch.autograd.grad(out, operands, self.grad.to(dtype).double())]
 
 
+def assert_same(case, dtype):
+    for found, wanted in zip(case.fast(dtype), case.slow(dtype), strict=True):
+        most = max(1.0, float(wanted.detach().abs().max()))
+        torch.testing.assert_close(found.double() / most, wanted / most, rtol=0, atol=CLOSE[dtype])
+
+
 cases = st.builds(
     dict,
     seed=st.integers(0, 10_000),
@@ -98,10 +104,7 @@ cases = st.builds(
 @given(cases)
 def test_says_what_plain_loops_say(dtype, case):
     need(dtype)
-    drawn = Case(**case)
-    for found, wanted in zip(drawn.fast(dtype), drawn.slow(dtype), strict=True):
-        most = max(1.0, float(wanted.detach().abs().max()))
-        torch.testing.assert_close(found.double() / most, wanted / most, rtol=0, atol=CLOSE[dtype])
+    assert_same(Case(**case), dtype)
 
 
 @settings(deadline=None)
@@ -137,6 +140,23 @@ def test_a_query_is_its_own(dtype):
         values[:, :, 41:] = -7.0
         alone = ragged_attention(queries[:, few.tokens], keys, values, few.visibility.spans(0, 3))
     assert torch.equal(alone, whole[few.tokens])
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_what_is_no_number_stays_so_and_reaches_nobody_else(dtype):
+    """A model that diverges is seen to."""
+    need(dtype)
+    case = Case(0, 2, 40, 4, 2, 32, 1.0, False, 0)
+    spans = case.packed.visibility.spans(0, 2)
+    with torch.no_grad():
+        queries, keys, values = case.operands(dtype)
+        queries[1, 7] = torch.nan
+        keys[1, 0, 30] = torch.inf
+        out = ragged_attention(queries, keys, values, spans).unflatten(1, (4, 32))
+    wrong = out.isnan().any(-1)
+    assert wrong[7].tolist() == [False, True, False, False]
+    assert wrong[40 + 30 :, :2].any() and not wrong[40 : 40 + 30].any()
+    assert wrong.sum() == 1 + wrong[40 + 30 :, :2].sum()
 
 
 @pytest.mark.parametrize("dtype", TYPES)
@@ -266,6 +286,18 @@ class TestBuild:
         monkeypatch.setattr(build, "SOURCES", (*build.SOURCES, Path(__file__)))
         names.add(build.compiled(flags, tmp_path).name)
         assert len(names) == 3
+
+    def test_half_precision_without_tiles(self, monkeypatch, tmp_path):
+        """As on a processor that has AVX-512 BF16 and no AMX."""
+        need(torch.bfloat16)
+        if not torch.cpu._is_avx512_bf16_supported():
+            pytest.skip("no AVX-512 BF16 here")
+        kernel.cache_clear()
+        monkeypatch.setattr(build, "KEPT", (tmp_path,))
+        monkeypatch.setattr(build, "FLAGS", (*build.FLAGS, "-mno-amx-tile", "-mno-amx-bf16", "-mno-amx-int8"))
+        for seed, alive in ((0, 0.3), (1, 1.0)):
+            assert_same(Case(seed, 2, 70, 4, 2, 64, alive, True, 9), torch.bfloat16)
+        assert len([*tmp_path.iterdir()]) == 1
 
     def test_only_types_and_widths_that_it_was_written_for(self):
         assert not ragged.knows(SOME.double(), SOME.double())

@@ -1,8 +1,8 @@
 /* Words, layouts and products: what attention.c is made of.
 
    Operands are seen as 32-bit words: one float, or two bfloat16 that follow each other along the dimension that is
-   summed (as AMX and AVX-512 BF16 want them), so that both types share all code but the innermost product. A product's left
-   operand is [M, K] row by row; its right one is words, [K/PAIR, N]; sums are float, [M, N]. */
+   summed (as AMX and AVX-512 BF16 want them), so that both types share all code but the innermost product. A product's
+   left operand is [M, K] row by row; its right one is words, [K/PAIR, N]; sums are float, [M, N]. */
 
 #ifndef OUROSPEC_WORDS_H
 #define OUROSPEC_WORDS_H
@@ -22,6 +22,8 @@ typedef float elem;
 #endif
 #if BF16 && defined(__AMX_BF16__)
 #define TILES 1
+#else
+#define TILES 0
 #endif
 
 typedef uint32_t word;
@@ -53,7 +55,8 @@ static inline void store_elems(elem *y, __m512 x) {
 
 /* 2^x for x <= 0, to two units in the last place; below 2^-125 that, since subnormal results take a hundred cycles. */
 static inline __m512 exp2_of(__m512 x) {
-    x = _mm512_max_ps(x, _mm512_set1_ps(-125.0f));
+    /* In this order: of what is no number the maximum is the second. */
+    x = _mm512_max_ps(_mm512_set1_ps(-125.0f), x);
     __m512 whole = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
     __m512 f = _mm512_sub_ps(x, whole);
     /* Taylor's series of 2^f about 0, |f| <= 1/2: ln(2)^k / k!; what is left is 4e-5 in bfloat16, 2e-8 in float. */
