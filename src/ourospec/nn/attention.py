@@ -122,29 +122,38 @@ class Attention(nn.Module):
         self, queries: Float[Tensor, "B H T d"], kv: KeyValues, visibility: Visibility
     ) -> Float[Tensor, "B H T d"]:
         """Read from keys and values."""
-        if self._watched and self.training:
-            seen = largest_logits(queries, kv.keys, visibility.allowed(self.window))
-            self._largest = seen if self._largest is None else torch.maximum(self._largest, seen)
+        self._watch(queries, kv, visibility)
         if visibility.length >= COMPILED_QUERIES and knows(queries, kv.keys):
             return self._compiled(queries, kv, visibility)
-        fused = torch.compiler.is_compiling() or not matmul_attention_is_faster(queries)
-        if not fused and kv.keys.shape[2] <= MATMUL_KEYS:
-            return self._by_matmul(queries, kv, visibility)
-        return self._by_kernel(queries, kv, visibility)
+        return self._by_torch(queries, kv, visibility)
 
     def mix_packed(
         self, queries: Float[Tensor, "1 H N d"], kv: KeyValues, visibility: PackedVisibility
     ) -> Float[Tensor, "N D"]:
         """The same of some queries only, as one row."""
-        several = visibility.length >= COMPILED_PACKED and not (self._watched and self.training)
-        if several and knows(queries, kv.keys):
-            return ragged_attention(queries[0], *kv, visibility.spans(self.window, len(kv.keys)))
-        return visibility.side_by_side(self.mix(visibility.by_row(queries), kv, visibility))
+        compiled = visibility.length >= COMPILED_PACKED and knows(queries, kv.keys)
+        if not compiled or self._watched:
+            padded = visibility.by_row(queries)
+            self._watch(padded, kv, visibility)
+            if not compiled:
+                return visibility.side_by_side(self._by_torch(padded, kv, visibility))
+        return ragged_attention(queries[0], *kv, visibility.spans(self.window, len(kv.keys)))
 
     def forward(self, x: Float[Tensor, "B T D"], visibility: Visibility) -> Float[Tensor, "B T D"]:
         """The whole module, without a cache."""
         queries, kv = self.project(x, visibility)
         return self.attend(queries, kv, visibility)
+
+    def _watch(self, queries: Tensor, kv: KeyValues, visibility: Visibility) -> None:
+        if self._watched and self.training:
+            seen = largest_logits(queries, kv.keys, visibility.allowed(self.window))
+            self._largest = seen if self._largest is None else torch.maximum(self._largest, seen)
+
+    def _by_torch(self, queries: Tensor, kv: KeyValues, visibility: Visibility) -> Tensor:
+        fused = torch.compiler.is_compiling() or not matmul_attention_is_faster(queries)
+        if not fused and kv.keys.shape[2] <= MATMUL_KEYS:
+            return self._by_matmul(queries, kv, visibility)
+        return self._by_kernel(queries, kv, visibility)
 
     def _compiled(self, queries: Tensor, kv: KeyValues, visibility: Visibility) -> Tensor:
         rows, heads, length, _ = queries.shape
