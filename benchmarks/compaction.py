@@ -135,7 +135,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="one size, two shares: under a minute")
+    parser.add_argument("--quick", action="store_true", help="one size, one share: under a minute")
     parser.add_argument("--held", action="store_true", help="all sizes, but only the shares that are held")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--tokens", type=int, default=TOKENS, help=f"in a batch; default {TOKENS}")
@@ -146,8 +146,9 @@ def main() -> int:
         torch.set_num_threads(options.threads)
     keep_freed_memory()
     sizes = [(384, 256)] if options.quick else list(itertools.product((384, 768), (256, 512)))
-    shares = (1.0, 0.3) if options.quick or options.held else (1.0, 0.75, 0.5, 0.3, 0.15, 0.05)
-    rounds = 1 if options.quick else options.rounds
+    held = (0.3,) if options.quick else (1.0, 0.3)
+    shares = held if options.quick or options.held else (1.0, 0.75, 0.5, 0.3, 0.15, 0.05)
+    rounds = 2 if options.quick else options.rounds
     figures: list[Figure] = []
     for (width, length), dtype, direction in itertools.product(
         sizes, ("float32", "bfloat16"), ("forward", "training")
