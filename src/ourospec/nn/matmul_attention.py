@@ -30,9 +30,7 @@ def matmul_attention(
         bias: 0 or −inf. None: all keys of a block are allowed.
         blocks: cover all queries; keys outside a block's are those that the bias forbids all its queries.
     """
-    # Of both the node that shares them, if one does.
-    shared = keys.grad_fn if keys.grad_fn is values.grad_fn else None
-    sums = getattr(shared, "sums", None)
+    sums = sums_of(keys, values)
     return _MatmulAttention.apply(queries, keys, values, bias, blocks, sums)  # pyright: ignore[reportReturnType]
 
 
@@ -47,6 +45,12 @@ def share(
     if not torch.is_grad_enabled() or torch.compiler.is_compiling():
         return keys, values
     return _Share.apply(keys, values)  # pyright: ignore[reportReturnType]
+
+
+def sums_of(keys: Tensor, values: Tensor) -> list[Tensor] | None:
+    """Where a reader of these finds and leaves the sums of their gradients; None where nobody shares them."""
+    shared = keys.grad_fn if keys.grad_fn is values.grad_fn else None
+    return getattr(shared, "sums", None)
 
 
 class _Share(torch.autograd.Function):

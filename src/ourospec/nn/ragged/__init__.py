@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from ourospec.errors import ResourceError
+from ourospec.nn.matmul_attention import sums_of
 from ourospec.nn.ragged.build import WIDTHS, Gradients, Problem, can_build, kernel
 
 
@@ -73,8 +74,7 @@ def ragged_attention(
     Raises:
         ResourceError: there is no memory for the logits of 32 queries.
     """
-    shared = keys.grad_fn if keys.grad_fn is values.grad_fn else None
-    sums = getattr(shared, "sums", None)
+    sums = sums_of(keys, values)
     return _RaggedAttention.apply(queries, keys, values, spans, sums)  # pyright: ignore[reportReturnType]
 
 
